@@ -1,0 +1,1 @@
+"""Image data: prepared sets (`sources`), batches (`pipeline`), and the tools that prepare them."""

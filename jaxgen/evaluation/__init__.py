@@ -1,0 +1,1 @@
+"""Floor 5: metrics over a model and a data set."""

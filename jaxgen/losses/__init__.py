@@ -1,0 +1,1 @@
+"""Floor 1: losses as pure functions of callables and arrays."""

@@ -1,0 +1,312 @@
+"""Adversarial training as in CIPS and StyleGAN2: the whole step, in the published order of phases.
+
+    1  D: logistic loss on the real batch and on fakes from z_d, Adam
+    2  every `r1_every` steps, D again: γ/2 · r1_every · R1 on the same real batch with the
+       just-updated D, a second update of the same Adam
+    3  G: non-saturating loss with z_g and the updated D, Adam
+    4  EMA of G's parameters
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from jaxgen.losses import adversarial as losses
+from jaxgen.losses.gradient_penalty import r1
+from jaxgen.objectives.base import Batch, Mean, Metrics, Phase
+from jaxgen.ops.coords import grid, points
+from jaxgen.ops.random import normal_per_example, per_example_keys
+from jaxgen.parallel.coordgrid import in_tiles, shard_pixels
+from jaxgen.parallel.mesh import Layout
+
+PyTree = Any
+# Bounds the memory of rendering: 64k pixels of 1024 features are 256 MiB.
+PIXELS_AT_ONCE = 65_536
+
+
+def identity(tree: PyTree) -> PyTree:
+    """The mean over one device."""
+    return tree
+
+
+@flax.struct.dataclass
+class Learner:
+    """A network in training: parameters, other collections, state of its optimiser."""
+
+    params: PyTree
+    stats: PyTree
+    optimizer: PyTree
+
+
+@flax.struct.dataclass
+class AdversarialState:
+    """Everything that a run needs to go on. `ema` are parameters of the generator."""
+
+    step: jax.Array
+    generator: Learner
+    discriminator: Learner
+    ema: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversarial:
+    """The objective. Modules have the methods of `models.cips` and `models.discriminator`.
+
+    Attributes:
+      r1_weight: γ of R1. r1_every: steps between two R1 updates; 0: never.
+      ema_decay: share of the old average that each step keeps.
+      layout: where images and pixels lie on the devices.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    generator_optimizer: optax.GradientTransformation
+    discriminator_optimizer: optax.GradientTransformation
+    r1_weight: float = 10.0
+    r1_every: int = 16
+    ema_decay: float = 0.5 ** (32 / 10_000)
+    layout: Layout = Layout()
+
+    def init_state(self, key: jax.Array) -> AdversarialState:
+        """Both networks at their initial distributions; `ema` starts as the generator."""
+        key_g, key_d = jax.random.split(key)
+        latent = jnp.zeros((1, self.generator.latent))
+        label = jnp.zeros((1,), jnp.int32) if self.generator.num_classes else None
+        generator = self._learner(
+            self.generator.init(
+                key_g,
+                latent,
+                label,
+                coords=jnp.zeros((1, 1, 1, 2)),
+                noise=jax.random.split(key_g, 1),
+                method='generate',
+            ),
+            self.generator_optimizer,
+        )
+        height, width = self.discriminator.frame
+        image = jnp.zeros((1, height, width, self.discriminator.image_channels))
+        coords = jnp.zeros((1, height, width, 2)) if self.discriminator.coordinates else None
+        label = jnp.zeros((1,), jnp.int32) if self.discriminator.num_classes else None
+        discriminator = self._learner(
+            self.discriminator.init(key_d, image, label, coords=coords),
+            self.discriminator_optimizer,
+        )
+        # A copy: a donated buffer must not stand twice in the state.
+        ema = jax.tree.map(jnp.copy, generator.params)
+        return AdversarialState(jnp.zeros((), jnp.int32), generator, discriminator, ema)
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases 1, 2, and 3 with 4, each drawing its own latents.
+
+        A batch has `image [B, H, W, C]` in [-1, 1], `slot [B]`, optional `label [B]` and
+        `coords [1 or B, H, W, 2]` (default: the training frame).
+        """
+
+        def discriminator(state, batch, key, *, mean=identity):
+            z, noise = self._draw(key, state.step, 0, batch['slot'])
+            return self.update_discriminator(state, batch, z, noise, mean=mean)
+
+        def regularize(state, batch, key, *, mean=identity):
+            return self.update_r1(state, batch, mean=mean)
+
+        def generator(state, batch, key, *, mean=identity):
+            z, noise = self._draw(key, state.step, 1, batch['slot'])
+            state, metrics = self.update_generator(state, batch, z, noise, mean=mean)
+            return self.update_ema(state).replace(step=state.step + 1), metrics
+
+        lazy = (Phase('r1', self.r1_every, regularize),) if self.r1_every else ()
+        return (
+            Phase('discriminator', 1, discriminator),
+            *lazy,
+            Phase('generator', 1, generator),
+        )
+
+    def update_discriminator(
+        self,
+        state: AdversarialState,
+        batch: Batch,
+        z: jax.Array,
+        noise: jax.Array | Sequence[jax.Array] | None = None,
+        *,
+        mean: Callable[[PyTree], PyTree] = identity,
+    ) -> tuple[AdversarialState, Metrics]:
+        """Phase 1: the logistic loss of the discriminator."""
+        fake, _ = self.generate(state.generator.params, state.generator.stats, batch, z, noise)
+
+        def loss(params: PyTree) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            real_score = self.score(params, batch['image'], batch)
+            fake_score = self.score(params, fake, batch)
+            value = losses.discriminator_logistic(real_score, fake_score)
+            return value, (real_score, fake_score)
+
+        (value, (real_score, fake_score)), gradients = jax.value_and_grad(loss, has_aux=True)(
+            state.discriminator.params
+        )
+        learner = self._update(
+            state.discriminator, mean(gradients), self.discriminator_optimizer
+        )
+        metrics = {
+            'loss/discriminator': Mean.of(value),
+            'score/real': Mean.of(real_score),
+            'score/fake': Mean.of(fake_score),
+        }
+        return state.replace(discriminator=learner), mean(metrics)
+
+    def update_r1(
+        self,
+        state: AdversarialState,
+        batch: Batch,
+        *,
+        mean: Callable[[PyTree], PyTree] = identity,
+    ) -> tuple[AdversarialState, Metrics]:
+        """Phase 2: the gradient penalty. The metric is R1 itself, without its factor."""
+
+        def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
+            inputs = {'image': batch['image']}
+            if self.discriminator.coordinates:
+                inputs['coords'] = self._coords(batch)
+            penalty = r1(
+                lambda x: self.score(params, x['image'], {**batch, **x}), inputs
+            )
+            return 0.5 * self.r1_weight * self.r1_every * penalty, penalty
+
+        gradients, penalty = jax.grad(loss, has_aux=True)(state.discriminator.params)
+        learner = self._update(
+            state.discriminator, mean(gradients), self.discriminator_optimizer
+        )
+        return state.replace(discriminator=learner), mean({'loss/r1': Mean.of(penalty)})
+
+    def update_generator(
+        self,
+        state: AdversarialState,
+        batch: Batch,
+        z: jax.Array,
+        noise: jax.Array | Sequence[jax.Array] | None = None,
+        *,
+        mean: Callable[[PyTree], PyTree] = identity,
+    ) -> tuple[AdversarialState, Metrics]:
+        """Phase 3: the non-saturating loss of the generator; moves the average of w."""
+
+        def loss(params: PyTree) -> tuple[jax.Array, PyTree]:
+            fake, stats = self.generate(
+                params, state.generator.stats, batch, z, noise, update_average=True
+            )
+            score = self.score(state.discriminator.params, fake, batch)
+            return losses.generator_non_saturating(score), stats
+
+        (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(state.generator.params)
+        learner = self._update(state.generator, mean(gradients), self.generator_optimizer)
+        learner = learner.replace(stats=mean(stats))
+        return state.replace(generator=learner), mean({'loss/generator': Mean.of(value)})
+
+    def update_ema(self, state: AdversarialState) -> AdversarialState:
+        """Phase 4: ema ← decay·ema + (1 - decay)·params."""
+        ema = jax.tree.map(
+            lambda average, new: new + self.ema_decay * (average - new),
+            state.ema,
+            state.generator.params,
+        )
+        return state.replace(ema=ema)
+
+    def generate(
+        self,
+        params: PyTree,
+        stats: PyTree,
+        batch: Batch,
+        z: jax.Array,
+        noise: jax.Array | Sequence[jax.Array] | None = None,
+        *,
+        update_average: bool = False,
+    ) -> tuple[jax.Array, PyTree]:
+        """Fakes for a batch, and the generator's other collections after it."""
+        image, updated = self.generator.apply(
+            {'params': params, 'stats': stats},
+            z,
+            batch.get('label') if self.generator.num_classes else None,
+            coords=batch.get('coords'),
+            noise=noise,
+            update_average=update_average,
+            split_pixels=self.layout.pixels,
+            method='generate',
+            mutable=['stats'],
+        )
+        return self.layout.images(image), updated['stats']
+
+    def score(self, params: PyTree, image: jax.Array, batch: Batch) -> jax.Array:
+        """The discriminator's scores `[B]`."""
+        return self.discriminator.apply(
+            {'params': params},
+            image,
+            batch['label'] if self.discriminator.num_classes else None,
+            coords=self._coords(batch) if self.discriminator.coordinates else None,
+        )
+
+    def sample(
+        self,
+        variables: PyTree,
+        keys: jax.Array,
+        label: jax.Array | None = None,
+        *,
+        truncation: float | jax.Array = 1.0,
+        size: tuple[int, int] | None = None,
+        mesh: Mesh | None = None,
+    ) -> jax.Array:
+        """Images `[B, H, W, C]` from `[B]` keys.
+
+        Args:
+          truncation: ψ in W; 1 is off.
+          size: (height, width), any; default: the training frame.
+          mesh: splits the pixels over these devices.
+        """
+        z = jax.vmap(lambda k: jax.random.normal(k, (self.generator.latent,)))(keys)
+        w = self.generator.apply(variables, z, label, truncation=truncation, method='mapping')
+        height, width = size or self.generator.frame
+
+        def render(variables: PyTree, coords: jax.Array, styles: PyTree) -> jax.Array:
+            w, noise = styles
+            return self.generator.apply(variables, coords[None], w, noise=noise)
+
+        render = in_tiles(render, tile=max(1, PIXELS_AT_ONCE // keys.shape[0]))
+        if mesh is not None and mesh.size > 1:
+            render = shard_pixels(render, mesh, mesh.axis_names)
+        noise = keys if self.generator.noise == 'random' else None
+        rgb = render(variables, points(height, width), (w, noise))
+        return rgb.reshape(-1, height, width, rgb.shape[-1])
+
+    def sampling_variables(self, state: AdversarialState, *, ema: bool = True) -> PyTree:
+        """The generator's variables for `sample`: averaged parameters, or the current ones."""
+        params = state.ema if ema else state.generator.params
+        return {'params': params, 'stats': state.generator.stats}
+
+    def _draw(
+        self, key: jax.Array, step: jax.Array, phase: int, slot: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        key = jax.random.fold_in(jax.random.fold_in(key, step), phase)
+        z = normal_per_example(jax.random.fold_in(key, 0), slot, (self.generator.latent,))
+        return z, per_example_keys(jax.random.fold_in(key, 1), slot)
+
+    def _coords(self, batch: Batch) -> jax.Array:
+        if 'coords' in batch:
+            return batch['coords']
+        image = batch['image']
+        return jnp.broadcast_to(grid(*image.shape[1:3])[None], (*image.shape[:3], 2))
+
+    @staticmethod
+    def _learner(variables: PyTree, optimizer: optax.GradientTransformation) -> Learner:
+        variables = dict(variables)
+        params = variables.pop('params')
+        return Learner(params, variables.get('stats', {}), optimizer.init(params))
+
+    @staticmethod
+    def _update(
+        learner: Learner, gradients: PyTree, optimizer: optax.GradientTransformation
+    ) -> Learner:
+        updates, state = optimizer.update(gradients, learner.optimizer, learner.params)
+        return learner.replace(params=optax.apply_updates(learner.params, updates), optimizer=state)

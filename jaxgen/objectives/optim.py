@@ -1,0 +1,20 @@
+"""Optimisers of the papers, as optax transformations."""
+
+import optax
+
+
+def lazy_adam(
+    learning_rate: float,
+    beta1: float = 0.0,
+    beta2: float = 0.99,
+    eps: float = 1e-8,
+    *,
+    interval: int = 0,
+) -> optax.GradientTransformation:
+    """Adam made for a step that is followed by a regularisation step every `interval` steps.
+
+    One round of k steps makes k + 1 updates, so with c = k/(k+1): learning rate c·lr, moments
+    β1^c, β2^c (StyleGAN2, appendix B). `interval=0`: plain Adam.
+    """
+    ratio = interval / (interval + 1) if interval else 1.0
+    return optax.adam(ratio * learning_rate, beta1**ratio, beta2**ratio, eps=eps)

@@ -1,0 +1,1 @@
+"""Side room: how arrays and steps lie on devices. Imports jax only."""

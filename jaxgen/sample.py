@@ -1,0 +1,63 @@
+"""Draws images from a trained run.
+
+    python -m jaxgen.sample --workdir=runs/cips-demo --num=16 --seed=0 --truncation=0.7 --out=grid.png
+
+--size=512x384 (width × height) renders any size; --individual writes one file per image into the
+folder --out. Images are rendered in tiles, over all devices.
+"""
+
+import pathlib
+import re
+import sys
+
+from absl import flags
+
+from jaxgen import cli
+from jaxgen.errors import UserError
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
+_NUM = flags.DEFINE_integer('num', 16, 'How many images.', lower_bound=1)
+_SEED = flags.DEFINE_integer('seed', 0, 'Image i is a function of seed and i.')
+_TRUNCATION = flags.DEFINE_float('truncation', 1.0, 'ψ: 1 is off, 0 is the mean image.')
+_LABEL = flags.DEFINE_integer('label', None, 'Class, for a model with classes; default: each in turn.')
+_SIZE = flags.DEFINE_string('size', None, 'WIDTHxHEIGHT or SIDE; default: that of the training.')
+_OUT = flags.DEFINE_string('out', 'grid.png', 'Picture, or folder with --individual.')
+_INDIVIDUAL = flags.DEFINE_bool('individual', False, 'One file per image.')
+_EMA = flags.DEFINE_bool('ema', True, 'Averaged parameters.')
+
+
+def main() -> None:
+    """Restores the newest checkpoint and renders."""
+    cli.require(workdir=_WORKDIR.value)
+    size = parse_size(_SIZE.value) if _SIZE.value else None
+    from jaxgen.training import workdir
+    from jaxgen.training.restore import restore
+
+    run = restore(_WORKDIR.value, ema=_EMA.value)
+    images = run.sample(
+        _NUM.value, _SEED.value, truncation=_TRUNCATION.value, label=_LABEL.value, size=size
+    )
+    out = pathlib.Path(_OUT.value)
+    try:
+        if _INDIVIDUAL.value:
+            out.mkdir(parents=True, exist_ok=True)
+            for i, image in enumerate(images):
+                workdir.save_png(out / f'{i:06d}.png', workdir.to_uint8(image))
+        else:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            workdir.save_png(out, workdir.tile_images(images))
+    except (OSError, ValueError) as error:
+        raise UserError(f'--out={_OUT.value!r}: {error}') from error
+    print(f'{len(images)} images of step {run.step} in {out}')
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """'512x384' or '512' to (height, width)."""
+    match = re.fullmatch(r'(\d+)(?:[x×](\d+))?', text)
+    if not match or int(match[1]) < 1 or (match[2] and int(match[2]) < 1):
+        raise UserError(f'--size must be WIDTHxHEIGHT, e.g. 512x384, got {text!r}')
+    return int(match[2] or match[1]), int(match[1])
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))

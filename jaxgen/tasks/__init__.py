@@ -1,0 +1,6 @@
+"""Floor 4: from a config to data, plan and objective. The only place where a config meets a model."""
+
+from jaxgen.tasks.adversarial import make_objective
+from jaxgen.tasks.setup import Data, check, image_shape, make_plan, open_data
+
+__all__ = ['Data', 'check', 'image_shape', 'make_objective', 'make_plan', 'open_data']

@@ -1,0 +1,104 @@
+"""What every task needs from a config: checks, data and the plan for the devices."""
+
+import dataclasses
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxgen.data.pipeline import Pipeline
+from jaxgen.data.sources import Source, open_source
+from jaxgen.errors import UserError
+from jaxgen.parallel.mesh import make_mesh
+from jaxgen.parallel.plan import PLANS, Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The two halves of a data set, and the training batches."""
+
+    train: Source
+    held_out: Source
+    batches: Pipeline
+
+
+def image_shape(config: ConfigDict) -> tuple[int, int, int]:
+    """(height, width, channels) of the images that the model makes."""
+    size = config.model.size
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width, 3
+
+
+def check(config: ConfigDict) -> None:
+    """What can be wrong with the numbers alone; UserError says what is allowed."""
+    for name in ('steps', 'batch_size', 'log_every', 'checkpoint_every', 'checkpoints_to_keep'):
+        if config[name] < 1:
+            raise UserError(f'{name} must be at least 1, got {config[name]}')
+    for name in ('sample_every', 'evaluate_every', 'checkpoint_keep_period'):
+        if config[name] < 0:
+            raise UserError(f'{name} must be 0 (never) or more, got {config[name]}')
+    if config.data.label and not config.model.num_classes:
+        raise UserError('data.label is True but model.num_classes is 0: say how many classes')
+    if config.model.num_classes and not config.data.label:
+        raise UserError(
+            f'model.num_classes is {config.model.num_classes} but data.label is False: '
+            'a conditional model needs labels'
+        )
+    if config.plan not in PLANS:
+        raise UserError(f'plan must be one of {sorted(PLANS)}, got {config.plan!r}')
+
+
+def open_data(config: ConfigDict) -> Data:
+    """Opens the data set and checks that it fits the model. Compiles nothing."""
+    data, expected = config.data, image_shape(config)
+    directory = data.dir or None
+    train = open_source(data.name, data.train_split, data_dir=directory, size_hint=expected[0])
+    held_out = open_source(data.name, data.eval_split, data_dir=directory, size_hint=expected[0])
+    if tuple(train.image_shape) != expected:
+        raise UserError(
+            f'model.size asks for images of {_dimensions(expected)}, but {data.name!r} has '
+            f'{_dimensions(train.image_shape)}'
+        )
+    if data.label and not train.num_classes:
+        raise UserError(f'data.label is True, but {data.name!r} has no labels')
+    if data.label and train.num_classes != config.model.num_classes:
+        raise UserError(
+            f'model.num_classes is {config.model.num_classes}, but {data.name!r} has '
+            f'{train.num_classes}'
+        )
+    batches = Pipeline(
+        train,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        flip=data.flip,
+        label=data.label,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    return Data(train, held_out, batches)
+
+
+def make_plan(config: ConfigDict, devices: list[jax.Device] | None = None) -> Plan:
+    """The plan over `devices` (default: all), checked against the batch size."""
+    mesh = make_mesh(config.mesh.data, config.mesh.pixel, devices)
+    if config.batch_size % mesh.size:
+        raise UserError(
+            f'batch_size must be a multiple of the {mesh.size} devices, got {config.batch_size}'
+        )
+    group = config.discriminator.minibatch_std_group
+    rows = config.batch_size // mesh.size
+    if config.plan == 'pmap' and group and mesh.size > 1 and rows % group:
+        raise UserError(
+            f"plan='pmap' forms minibatch-stddev groups on one device: batch_size must be a "
+            f'multiple of {mesh.size} devices × {group}, got {config.batch_size}'
+        )
+    if group and config.batch_size > group and config.batch_size % group:
+        raise UserError(
+            f'batch_size must be at most discriminator.minibatch_std_group={group} or a multiple '
+            f'of it, got {config.batch_size}'
+        )
+    return PLANS[config.plan](mesh)
+
+
+def _dimensions(shape: tuple[int, ...]) -> str:
+    height, width, channels = shape
+    return f'{width}×{height}, {channels} channels'

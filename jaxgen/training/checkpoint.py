@@ -1,0 +1,96 @@
+"""Checkpoints of a run: written in the background, atomically; the newest few and every Nth kept.
+
+Thin over orbax: a step's folder holds the state (`state`) and the step's config (`meta`).
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Sharding
+
+PyTree = Any
+
+
+class Checkpoints:
+    """The checkpoints of `directory`. Every process of a run makes one and calls it in step."""
+
+    def __init__(
+        self, directory: str | pathlib.Path, *, keep: int = 3, keep_period: int = 0
+    ) -> None:
+        self.directory = pathlib.Path(directory).absolute()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, keep_period=keep_period or None, create=True
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def steps(self) -> list[int]:
+        """The steps that have a finished checkpoint, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: PyTree, meta: dict[str, Any]) -> None:
+        """Starts writing `state`; returns once its buffers may be reused."""
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+            ),
+        )
+
+    def restore(self, step: int, shapes: PyTree, sharding: Sharding) -> PyTree:
+        """The state of `step`, laid out by `sharding`, whatever devices wrote it."""
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
+        )
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        )
+        return restored.state
+
+    def restore_latest(self, shapes: PyTree, sharding: Sharding) -> tuple[int, PyTree] | None:
+        """The newest state that can be read, and its step; None where there is no checkpoint.
+
+        A checkpoint that can't be read is named on the screen and moved aside, and the one before
+        it is tried.
+
+        Raises:
+          OSError: there are checkpoints, but none can be read.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return step, self.restore(step, shapes, sharding)
+            # Whatever orbax or tensorstore raises for damaged files: there is no common class.
+            except Exception as error:
+                self._set_aside(step, error)
+        if steps:
+            raise OSError(f'none of the checkpoints {steps} in {self.directory} can be read')
+        return None
+
+    def _set_aside(self, step: int, error: Exception) -> None:
+        reason = (str(error).strip().splitlines() or [''])[0]
+        aside = self.directory.with_name(self.directory.name + '-damaged')
+        print(
+            f'checkpoint {self.directory / str(step)} is damaged and was moved to {aside}: '
+            f'{type(error).__name__}: {reason[:200]}',
+            flush=True,
+        )
+        if jax.process_index() == 0:
+            aside.mkdir(exist_ok=True)
+            target = aside / str(step)
+            while target.exists():
+                target = target.with_name(target.name + '-again')
+            (self.directory / str(step)).rename(target)
+        self._manager.reload()
+
+    def wait(self) -> None:
+        """Returns when everything saved so far is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes writing and lets go of the directory."""
+        self._manager.wait_until_finished()
+        self._manager.close()

@@ -1,0 +1,386 @@
+"""Reading compiled steps: of a TPU (stored text, see `tpu_step.hlo`) and of the test's own CPUs.
+
+The stored text is a real one: libtpu 0.0.42 compiled, for v5e:2x2 as a mesh of 2 'data' × 2
+'pixel', one step of a pixel MLP (8 samples × 4096 pixels × 256 channels, a table of 4096 × 256
+read on the pixels' devices) against a dense scorer of 12288 × 256 parameters, with a penalty in
+`lax.cond(step % 16 == 0)` under `jax.named_scope('r1')`. Only stack frames and all of the
+backend's notes but the cycles are cut out of it.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxgen.errors import UserError
+from jaxgen.parallel import roofline
+from jaxgen.parallel.hlo import Collective, read_work
+from jaxgen.parallel.topology import CHIPS, Topology, open_topology
+
+REPLICATED = P()
+MESH = {'data': 2, 'pixel': 2}
+TPU_STEP = (Path(__file__).parent / 'tpu_step.hlo').read_text()
+TABLE, SCORER, KERNEL = 4 * 4096 * 256, 4 * (12288 + 1) * 256, 4 * 256 * 256
+
+
+def _module(*lines: str, computations: str = '', head: str = 'HloModule m') -> str:
+    body = ''.join(f'  {line}\n' for line in lines)
+    return f'{head}\n\n{computations}\nENTRY %main (p: f32[4]) -> f32[4] {{\n{body}}}\n'
+
+
+def _all_reduce(groups: str, shape: str = 'f32[100]{0}') -> str:
+    return _module(
+        f'%p = {shape} parameter(0)',
+        f'ROOT %all-reduce.1 = {shape} all-reduce(%p), channel_id=1, replica_groups={groups}, '
+        'use_global_device_ids=true, to_apply=%add, metadata={op_name="jit(f)/add"}',
+    )
+
+
+# A TPU's text
+
+
+def test_collectives_of_a_tpu_step_are_found_with_kind_size_and_axes():
+    found = read_work(TPU_STEP, MESH).collectives
+    assert {(c.kind, c.axes, c.group, c.bytes) for c in found} == {
+        # D's gradients with those of rgb [256, 3]; the penalty's; G's kernel with its half table.
+        ('all-reduce', 'data+pixel', 4, SCORER + 4 * 256 * 3),
+        ('all-reduce', 'data+pixel', 4, SCORER),
+        ('all-reduce', 'data', 2, KERNEL + TABLE // 2),
+        # Per-sample weights of a device's 4 samples; RGB of its 8 samples in bfloat16, both ways.
+        ('all-reduce', 'pixel', 2, 4 * KERNEL),
+        ('all-to-all', 'pixel', 2, 4 * 2048 * 3 * 2),
+        # The new table, since the state is replicated.
+        ('all-gather', 'pixel', 2, TABLE),
+    }
+
+
+def test_an_asynchronous_collective_counts_once_though_a_chain_of_fusions_repeats_it():
+    assert TPU_STEP.count(' all-gather(') == 4
+    gathers = [c for c in read_work(TPU_STEP, MESH).collectives if c.kind == 'all-gather']
+    assert [c.count for c in gathers] == [1]
+
+
+def test_a_collective_in_a_lazy_branch_counts_by_its_share():
+    full = {c.bytes: c.count for c in read_work(TPU_STEP, MESH).collectives}
+    lazy = {c.bytes: c.count for c in read_work(TPU_STEP, MESH, shares={'r1': 1 / 16}).collectives}
+    assert full[SCORER] == 1
+    assert lazy[SCORER] == 1 / 16
+    assert {size: n for size, n in full.items() if size != SCORER} == {
+        size: n for size, n in lazy.items() if size != SCORER
+    }
+
+
+def test_traffic_and_cycles_of_a_lazy_branch_count_by_its_share():
+    full, never, lazy = (
+        read_work(TPU_STEP, MESH, shares={'r1': share}) for share in (1, 0, 1 / 16)
+    )
+    assert never.bytes < full.bytes
+    assert never.cycles < full.cycles
+    assert lazy.bytes == pytest.approx(never.bytes + (full.bytes - never.bytes) / 16)
+    assert lazy.cycles == pytest.approx(never.cycles + (full.cycles - never.cycles) / 16)
+    assert read_work(TPU_STEP, MESH).bytes == full.bytes
+
+
+def test_traffic_of_a_tpu_step_lies_between_its_state_and_what_xla_counts_with_on_chip_memory():
+    state = TABLE + SCORER + KERNEL + 4 * 256 * 3
+    assert 2 * state < read_work(TPU_STEP, MESH).bytes < 548_023_808
+
+
+# Groups of devices, in XLA's three notations
+
+
+@pytest.mark.parametrize(
+    ('groups', 'axes', 'size'),
+    [
+        ('{{0,1},{2,3},{4,5},{6,7}}', 'pixel', 2),
+        ('{{0,2,4,6},{1,3,5,7}}', 'data', 4),
+        ('{{0,1,2,3,4,5,6,7}}', 'data+pixel', 8),
+        ('{}', 'data+pixel', 8),
+        ('[4,2]<=[8]', 'pixel', 2),
+        ('[2,4]<=[4,2]T(1,0)', 'data', 4),
+        ('[1,8]<=[8]', 'data+pixel', 8),
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_1'}", 'pixel', 2),
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_0'}", 'data', 4),
+        ("mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'b'}", 'data', 4),
+        ('[2,4]<=[8]', '?', 4),
+        ('{{0,3},{1,2},{4,7},{5,6}}', '?', 2),
+    ],
+)
+def test_the_axes_of_a_collective_are_told_from_its_groups(groups, axes, size):
+    (found,) = read_work(_all_reduce(groups), {'data': 4, 'pixel': 2}).collectives
+    assert (found.axes, found.group, found.bytes, found.count) == (axes, size, 400, 1)
+
+
+def test_axes_of_one_device_are_not_named():
+    (found,) = read_work(_all_reduce('{{0,1,2,3}}'), {'data': 4, 'pixel': 1}).collectives
+    assert found.axes == 'data'
+
+
+# Sizes
+
+
+def test_arrays_in_on_chip_memory_cost_no_traffic_and_tiles_are_padded():
+    def traffic(layout):
+        line = f'ROOT %negate.1 = f32[3,100]{layout} negate(%p)'
+        return read_work(_module('%p = f32[3,100]{1,0} parameter(0)', line)).bytes
+
+    plain = 3 * 100 * 4
+    assert traffic('{1,0}') == 2 * plain
+    assert traffic('{1,0:T(8,128)}') == plain + 8 * 128 * 4
+    assert traffic('{0,1:T(8,128)}') == plain + 104 * 128 * 4
+    assert traffic('{1,0:T(8,128)S(1)}') == plain
+
+
+def test_a_loop_counts_by_its_rounds():
+    body = (
+        '%body (q: f32[64]) -> f32[64] {\n  %q = f32[64]{0} parameter(0)\n'
+        '  ROOT %n = f32[64]{0} negate(%q)\n}\n'
+    )
+    text = _module(
+        '%p = f32[64]{0} parameter(0)',
+        'ROOT %w = f32[64]{0} while(%p), condition=%c, body=%body, '
+        'backend_config={"known_trip_count":{"n":"7"}}',
+        computations=body,
+    )
+    assert read_work(text).bytes == 7 * 2 * 64 * 4
+
+
+@pytest.mark.parametrize(
+    ('kind', 'group', 'sent'),
+    [
+        ('all-reduce', 4, 2 * 75.0),
+        ('all-gather', 4, 75.0),
+        ('reduce-scatter', 4, 75.0),
+        ('all-to-all', 4, 75.0),
+        ('collective-permute', 2, 100.0),
+    ],
+)
+def test_a_ring_sends_each_part_to_all_others(kind, group, sent):
+    assert Collective(kind, 'data', group, 100).link_bytes == sent
+
+
+# Real compilations for the test's own devices
+
+
+def _mesh():
+    return Mesh(np.array(jax.devices()[:8]).reshape(4, 2), ('data', 'pixel'))
+
+
+def _compile(function, *arguments, out=REPLICATED):
+    mesh = _mesh()
+    arrays = [
+        jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
+        for shape, spec in arguments
+    ]
+    return jax.jit(function, out_shardings=NamedSharding(mesh, out)).lower(*arrays).compile()
+
+
+@pytest.mark.parametrize(
+    ('spec', 'axes', 'group'),
+    [
+        (P(None, 'data'), 'data', 4),
+        (P(None, 'pixel'), 'pixel', 2),
+        (P(None, ('data', 'pixel')), 'data+pixel', 8),
+    ],
+)
+def test_the_sum_of_a_contracted_axis_is_one_all_reduce_over_its_devices(spec, axes, group):
+    weights = P(spec[1], None)
+    compiled = _compile(jnp.matmul, ((16, 64), spec), ((64, 32), weights))
+    found = read_work(compiled.as_text(), _mesh().shape).collectives
+    assert found == (Collective('all-reduce', axes, group, 16 * 32 * 4),)
+
+
+def test_work_without_communication_has_no_collectives():
+    compiled = _compile(jnp.matmul, ((16, 64), P('data')), ((64, 32), P()), out=P('data'))
+    assert read_work(compiled.as_text(), _mesh().shape).collectives == ()
+
+
+def test_a_lazy_branch_compiled_here_counts_by_its_share():
+    def function(step, a):
+        with jax.named_scope('r1'):
+            return lax.cond(step[0] > 0, lambda x: jnp.sin(x @ x @ x), lambda x: x, a)
+
+    text = _compile(function, ((1,), P()), ((64, 64), P())).as_text()
+    full, never, lazy = (read_work(text, shares={'r1': s}).bytes for s in (1, 0, 0.25))
+    assert full > never + 3 * 64 * 64 * 4
+    assert lazy == pytest.approx(never + (full - never) / 4)
+
+
+# The report
+
+
+def _report(memory_gib=4.0, chip='v5e', shortage=None, **fields):
+    """A report on a hand-made compilation for four chips."""
+
+    class Compiled:
+        def memory_analysis(self):
+            gib = 2**30
+
+            class Stats:
+                argument_size_in_bytes = gib
+                output_size_in_bytes = gib
+                alias_size_in_bytes = gib
+                temp_size_in_bytes = int((memory_gib - 1) * gib)
+                generated_code_size_in_bytes = 0
+
+            return Stats
+
+        def cost_analysis(self):
+            return {'bytes accessed': 3e9, 'flops': 1e12}
+
+        def as_text(self):
+            return TPU_STEP
+
+    topology = Topology('v5e:2x2', (None,) * 4, 4, CHIPS[chip] if chip else None)
+    compilation = roofline.Compilation(None if shortage else Compiled(), shortage, 1.5)
+    macs = {'model_macs': 2e12, 'executed_macs': 3e12}
+    return roofline.analyze(
+        compilation,
+        topology,
+        MESH,
+        roofline.Fields(batch=32, **fields),
+        shares={'r1': 1 / 16},
+        **macs,
+    )
+
+
+def test_the_roofline_is_the_slower_of_compute_and_memory_plus_the_collectives():
+    report, chip = _report(), CHIPS['v5e']
+    work = read_work(TPU_STEP, MESH, shares={'r1': 1 / 16})
+    assert report.compute == pytest.approx(2 * 3e12 / 4 / chip.flops)
+    assert report.transfer == pytest.approx(work.bytes / chip.bandwidth)
+    sent = sum(c.count * c.link_bytes for c in work.collectives)
+    assert report.communication == pytest.approx(sent / (2 * chip.link_bandwidth))
+    step = max(report.compute, report.transfer) + report.communication
+    assert report.roofline.step == pytest.approx(step)
+    assert report.roofline.images_per_second == pytest.approx(32 / step)
+    assert report.roofline.images_per_second_per_chip == pytest.approx(32 / step / 4)
+    assert report.compiler.step == pytest.approx(work.cycles / chip.clock + report.communication)
+
+
+def test_model_flops_alone_count_for_the_mfu_not_what_is_computed_again():
+    report = _report()
+    share = 2 * 2e12 / (report.roofline.step * 4 * CHIPS['v5e'].flops)
+    assert report.roofline.mfu == pytest.approx(share)
+    assert report.roofline.mfu <= 2 / 3
+
+
+def test_a_step_that_fits_raises_nothing_and_names_all_kinds_of_memory():
+    report = _report()
+    report.require_fit()
+    text = roofline.render(report)
+    for word in ('arguments', 'outputs', 'aliased', 'temporaries', 'code', '4.00 GiB', '15.75 GiB'):
+        assert word in text
+    for word in ('all-reduce', 'all-gather', 'all-to-all', 'data+pixel', 'MFU', 'img/s', 'a chip'):
+        assert word in text
+
+
+def test_a_step_too_large_for_the_chip_names_what_it_needs_and_the_fields_that_help():
+    report = _report(
+        20.0,
+        parts={
+            'model': {'remat': False, 'dtype': 'float32'},
+            'discriminator': {'remat': True, 'dtype': 'bfloat16'},
+        },
+    )
+    assert not report.fits
+    with pytest.raises(UserError) as error:
+        report.require_fit()
+    message = str(error.value)
+    assert '20.00GiB of 15.75GiB' in message
+    assert '\n' not in message
+    for word in ('model.dtype=bfloat16', 'model.remat=True', 'batch_size=16'):
+        assert word in message
+    assert 'discriminator.remat' not in message
+
+
+def test_with_an_image_per_device_the_pixel_axis_is_advised_instead_of_a_smaller_batch():
+    assert 'mesh.pixel=2' in ' '.join(roofline.Fields(batch=16).advice(16))
+    assert 'batch_size' not in ' '.join(roofline.Fields(batch=16).advice(16))
+
+
+def test_a_step_that_the_compiler_refuses_is_reported_too():
+    report = _report(shortage='20.1GiB of 15.75GiB')
+    with pytest.raises(UserError, match=r'20\.1GiB of 15\.75GiB'):
+        report.require_fit()
+    assert 'gave up' in roofline.render(report)
+    assert json.loads(json.dumps(report.to_dict()))['fits'] is False
+
+
+@pytest.mark.parametrize(
+    ('message', 'shortage'),
+    [
+        (
+            'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO '
+            'temporaries (128.00G) exceeds available HBM (15.75G).',
+            '128.00GiB of 15.75GiB for temporaries alone',
+        ),
+        (
+            'RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory '
+            'space hbm. Used 20.10G of 15.75G hbm. Exceeded hbm capacity by 4.35G.',
+            '20.10GiB of 15.75GiB',
+        ),
+        ('INTERNAL: a bug', None),
+    ],
+)
+def test_only_running_out_of_memory_is_a_shortage(message, shortage):
+    assert roofline.shortage_in(message) == shortage
+
+
+def test_a_report_survives_json():
+    data = json.loads(json.dumps(_report().to_dict()))
+    assert data['fits'] is True
+    assert data['memory']['total'] == 4 * 2**30
+    assert data['roofline']['images_per_second'] > 0
+    assert data['collectives'][0]['kind']
+
+
+def test_devices_without_known_peaks_get_no_estimate():
+    report = _report(chip=None)
+    assert report.roofline is None
+    assert report.compiler is None
+    assert report.fits
+    assert 'not known' in roofline.render(report)
+
+
+# Topologies
+
+
+def test_simulated_cpus_are_a_topology():
+    topology = open_topology('cpu:8')
+    assert len(topology.devices) == topology.chips == 8
+    assert topology.device is None
+
+
+@pytest.mark.parametrize('name', ['v5e', 'v9:2x2', 'v5e:4by4', 'cpu:4x4', 'cpu:0', '', 'cpu:4096'])
+def test_an_unknown_topology_is_one_line_with_the_known_ones_or_the_limit(name):
+    with pytest.raises(UserError, match=r'v5e:4x4|number of devices|CPU devices') as error:
+        open_topology(name)
+    assert '\n' not in str(error.value)
+    assert repr(name).strip("'") in str(error.value)
+
+
+def test_without_libtpu_the_message_says_where_to_get_it(monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(UserError, match='make pod-check'):
+        open_topology('v5e:4x4')
+
+
+def test_two_devices_on_a_chip_share_what_it_has():
+    half = CHIPS['v4'].share(2)
+    assert half.flops == CHIPS['v4'].flops / 2
+    assert half.memory == CHIPS['v4'].memory // 2
+
+
+@pytest.mark.parametrize('chip', CHIPS.values(), ids=CHIPS)
+def test_a_chip_is_described_with_a_source(chip):
+    assert chip.source
+    assert 8 * 2**30 < chip.memory < 2**37
+    assert 1e14 < chip.flops < 1e15
+    assert chip.flops / chip.bandwidth > 100

@@ -1,0 +1,103 @@
+"""Every case of a folder of golden data: `pytest tests/parity --golden=DIR`.
+
+Default: the folder beside this one. The kind of a case, the beginning of its name, decides what is
+checked; a kind that no check knows is a failure.
+"""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from tests.parity import cips_discriminator, cips_generator, cips_layers, cips_training
+from tests.parity.cases import Case, find_cases, kind_of
+
+CHECKS = {
+    **cips_layers.CHECKS,
+    **cips_generator.CHECKS,
+    **cips_discriminator.CHECKS,
+    **cips_training.CHECKS,
+}
+
+# Kinds that wait for something. They are collected as no test at all, so nothing else may be here.
+PENDING = {'checkpoint': 'the importer of published weights'}
+
+# Largest deviation allowed, relative to the largest entry of each stored array. Parts are compared
+# in float64 only, whole networks in both. A row KIND/bias is for the gradients of biases.
+EXACT = {'float64': 1e-10}
+BOTH = {'float64': 1e-10, 'float32': 1e-5}
+TOLERANCES = {
+    'coordinate_grid': EXACT,
+    'coordinate_embedding': EXACT,
+    'fourier_features': EXACT,
+    'mapping': EXACT,
+    'modfc': EXACT,
+    'styled_layer': EXACT,
+    'to_rgb': EXACT,
+    'losses': EXACT,
+    'patch_coordinates': EXACT,
+    'discriminator_parts': EXACT,
+    'discriminator': BOTH,
+    # Sums over all pixels that cancel, and for R1 the way through the minibatch deviation alone:
+    # 2e-4 and 2e-10 seen, where everything else stays below 1e-6 and 1e-13.
+    'discriminator/bias': {'float64': 1e-8, 'float32': 2e-3},
+    'generator_skip': BOTH,
+    'generator_res': BOTH,
+    'generator_noise': BOTH,
+    # Not in float32: Adam's first updates with β1 = 0 are about lr·sign(gradient), so a gradient
+    # at rounding level moves its parameter the other way.
+    'training': EXACT,
+    'training/bias': {'float64': 1e-8},  # R1 again
+}
+
+
+def pytest_generate_tests(metafunc):
+    if 'golden_case' not in metafunc.fixturenames:
+        return
+    folder = golden_folder(metafunc.config)
+    runs = []
+    for stem in find_cases(folder):
+        kind = kind_of(stem.name, {*CHECKS, *PENDING})
+        if kind in PENDING:
+            continue
+        # A case of an unknown kind is a test too, one that fails.
+        for precision in TOLERANCES.get(kind, EXACT):
+            name = f'{stem.relative_to(folder)}-{precision}'
+            runs.append(pytest.param((stem, kind, precision), id=name))
+    metafunc.parametrize('golden_case', runs)
+
+
+def golden_folder(config):
+    return Path(config.invocation_params.dir, config.getoption('--golden')).resolve()
+
+
+def test_golden_case(golden_case):
+    stem, kind, precision = golden_case
+    for suffix in ('.npz', '.json'):
+        assert Path(f'{stem}{suffix}').is_file(), f'{stem.name}: {suffix} is missing'
+    assert kind, f'{stem.name}: no check knows this kind, there are {sorted(CHECKS)}'
+    with jax.enable_x64(precision == 'float64'):
+        tolerances = (TOLERANCES.get(row, {}).get(precision) for row in (kind, f'{kind}/bias'))
+        case = Case(stem, precision, *tolerances)
+        CHECKS[kind](case)
+    case.finish()
+
+
+def test_the_folder_has_cases(request):
+    folder = golden_folder(request.config)
+    assert find_cases(folder), f'no golden data in {folder}'
+
+
+def test_every_kind_has_its_tolerance():
+    assert {row.removesuffix('/bias') for row in TOLERANCES} == set(CHECKS)
+
+
+def test_only_checkpoints_wait():
+    assert set(PENDING) == {'checkpoint'}
+
+
+def test_a_kind_is_the_longest_beginning_of_a_name():
+    kinds = {'discriminator', 'discriminator_parts', 'training'}
+    assert kind_of('discriminator_8_in3', kinds) == 'discriminator'
+    assert kind_of('discriminator_parts', kinds) == 'discriminator_parts'
+    assert kind_of('trainings_plain', kinds) is None

@@ -1,0 +1,98 @@
+"""`python -m jaxgen.compile` as a user calls it, on simulated devices: no libtpu is needed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = (
+    '--config.model.size=8',
+    '--config.model.block_widths=(4,)',
+    '--config.discriminator.channels=(4,4)',
+)
+
+
+def _run(*arguments):
+    environment = os.environ | {
+        'NPROC': '16',
+        'PYTHONPATH': str(ROOT),
+        'XLA_FLAGS': '--xla_backend_optimization_level=0',  # the fastest to compile
+    }
+    environment.pop('JAX_NUM_CPU_DEVICES', None)
+    command = (sys.executable, '-m', 'jaxgen.compile', *arguments)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope='module')
+def report():
+    """What the command prints with --json for the tiny model over 2 × 2 devices."""
+    done = _run(
+        '--config=configs/cips.py:smoke',
+        *TINY,
+        '--config.mesh.pixel=2',
+        '--config.loss.r1_every=4',
+        '--topology=cpu:4',
+        '--json',
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_json_describes_the_whole_step_and_nothing_else_is_on_stdout(report):
+    assert report['fits'] is True
+    assert report['devices'] == report['chips'] == 4
+    assert report['batch'] == 8
+    assert report['seconds'] > 0
+    memory = report['memory']
+    kinds = ('arguments', 'outputs', 'temporaries', 'code')
+    total = sum(memory[kind] for kind in kinds) - memory['aliased']
+    assert memory['total'] == total > memory['arguments'] > 0
+
+
+def test_the_state_is_donated(report):
+    # All of the state comes back in its own buffers; only metrics are new.
+    assert 0 <= report['memory']['outputs'] - report['memory']['aliased'] < 2_000
+
+
+def test_gradients_are_summed_over_all_devices(report):
+    sums = [c for c in report['collectives'] if c['kind'] == 'all-reduce']
+    assert any(c['group'] == 4 and c['axes'] == 'data+pixel' for c in sums)
+
+
+def test_switching_from_pixels_to_images_is_an_all_to_all_over_the_pixel_axis(report):
+    moves = {(c['kind'], c['axes']) for c in report['collectives']}
+    assert ('all-to-all', 'pixel') in moves
+
+
+def test_the_penalty_counts_by_its_share_and_needs_its_named_scope(report):
+    # Fails where the `lax.cond` of R1 stands outside `jax.named_scope('r1')`.
+    assert any(0 < c['count'] % 1 < 1 for c in report['collectives'])
+
+
+def test_no_convolution_is_split_in_space(report):
+    assert all(c['kind'] != 'collective-permute' for c in report['collectives'])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (('--config=configs/cips.py:smoke', '--topology=v9:2x2'), ('v9:2x2', 'v5e:4x4', 'cpu:8')),
+        (('--config=configs/cips.py:smoke', '--topology=cpu:3'), ('batch_size', '3 devices', '8')),
+        (('--topology=cpu:2',), ('--config',)),
+        (
+            ('--config=configs/cips.py:smoke', '--topology=cpu:2', '--config.mesh.pixel=3'),
+            ('mesh.pixel', '3'),
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, words):
+    done = _run(*arguments)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith('error: ')
+    for word in words:
+        assert word in line
