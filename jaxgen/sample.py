@@ -1,6 +1,6 @@
 """Draws images from a trained run.
 
-    python -m jaxgen.sample --workdir=runs/cips-demo --num=16 --seed=0 --truncation=0.7 --out=grid.png
+    python -m jaxgen.sample --workdir=runs/cips-demo --num=16 --truncation=0.7 --out=grid.png
 
 --size=512x384 (width × height) renders any size; --individual writes one file per image into the
 folder --out. Images are rendered in tiles, over all devices.
@@ -19,7 +19,9 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
 _NUM = flags.DEFINE_integer('num', 16, 'How many images.', lower_bound=1)
 _SEED = flags.DEFINE_integer('seed', 0, 'Image i is a function of seed and i.')
 _TRUNCATION = flags.DEFINE_float('truncation', 1.0, 'ψ: 1 is off, 0 is the mean image.')
-_LABEL = flags.DEFINE_integer('label', None, 'Class, for a model with classes; default: each in turn.')
+_LABEL = flags.DEFINE_integer(
+    'label', None, 'Class, for a model with classes; default: each in turn.'
+)
 _SIZE = flags.DEFINE_string('size', None, 'WIDTHxHEIGHT or SIDE; default: that of the training.')
 _OUT = flags.DEFINE_string('out', 'grid.png', 'Picture, or folder with --individual.')
 _INDIVIDUAL = flags.DEFINE_bool('individual', False, 'One file per image.')

@@ -37,8 +37,11 @@ def main() -> None:
         print(f'the config differs from the run in {folder}: {line}')
     kinds = {device.device_kind for device in jax.devices()}
     accelerator = '' if jax.default_backend() != 'cpu' else ' (no accelerator found)'
-    print(f'{len(data.train)} images of {data.train.name!r}; {jax.device_count()} × {kinds.pop()}'
-          f'{accelerator}, {config.plan}, mesh {dict(plan.mesh.shape)}', flush=True)
+    print(
+        f'{len(data.train)} images of {data.train.name!r}; {jax.device_count()} × {kinds.pop()}'
+        f'{accelerator}, {config.plan}, mesh {dict(plan.mesh.shape)}',
+        flush=True,
+    )
 
     from jaxgen.evaluation.evaluators import make_evaluate, make_sample
     from jaxgen.training.loop import train

@@ -3,6 +3,10 @@
 import os
 import pathlib
 
+import pytest
+
+from tests.fork_server import ForkServer
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 # Subprocesses that tests start inherit all of this.
@@ -27,3 +31,18 @@ def pytest_addoption(parser):
         default=str(ROOT / 'tests' / 'golden'),
         help='folder of golden cases for tests/parity',
     )
+
+
+@pytest.fixture(scope='session')
+def commands(tmp_path_factory):
+    """Starts `jaxgen.train` and `jaxgen.sample` in processes of their own, on one device."""
+    with ForkServer(tmp_path_factory.mktemp('commands'), JAX_NUM_CPU_DEVICES='1') as server:
+        yield server
+
+
+@pytest.fixture(scope='session')
+def tiny_data(tmp_path_factory):
+    """A data folder with 'tiny', 36 + 12 images of 4×4 in three classes, and 'plain' without."""
+    from tests import tiny
+
+    return tiny.prepare_data(tmp_path_factory.mktemp('data'))

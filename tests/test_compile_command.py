@@ -46,35 +46,42 @@ def test_json_describes_the_whole_step_and_nothing_else_is_on_stdout(report):
     assert report['fits'] is True
     assert report['devices'] == report['chips'] == 4
     assert report['batch'] == 8
-    assert report['seconds'] > 0
-    memory = report['memory']
-    kinds = ('arguments', 'outputs', 'temporaries', 'code')
-    total = sum(memory[kind] for kind in kinds) - memory['aliased']
-    assert memory['total'] == total > memory['arguments'] > 0
+    assert [(p['name'], p['every']) for p in report['phases']] == [
+        ('discriminator', 1),
+        ('r1', 4),
+        ('generator', 1),
+    ]
+    for phase in report['phases']:
+        assert phase['seconds'] > 0
+        assert phase['traffic'] > phase['memory']['arguments'] > 0
+        assert phase['model_flops'] == 4 * phase['flops'] > 0
+    assert report['memory'] > max(p['memory']['arguments'] for p in report['phases'])
 
 
-def test_the_state_is_donated(report):
+def test_the_state_is_donated_to_every_phase(report):
     # All of the state comes back in its own buffers; only metrics are new.
-    assert 0 <= report['memory']['outputs'] - report['memory']['aliased'] < 2_000
+    for phase in report['phases']:
+        assert 0 <= phase['memory']['outputs'] - phase['memory']['aliased'] < 2_000
 
 
-def test_gradients_are_summed_over_all_devices(report):
-    sums = [c for c in report['collectives'] if c['kind'] == 'all-reduce']
-    assert any(c['group'] == 4 and c['axes'] == 'data+pixel' for c in sums)
+def test_gradients_are_summed_over_all_devices_in_every_phase(report):
+    for phase in report['phases']:
+        sums = [c for c in phase['collectives'] if c['kind'] == 'all-reduce']
+        assert any(c['group'] == 4 and c['axes'] == 'data+pixel' for c in sums)
 
 
 def test_switching_from_pixels_to_images_is_an_all_to_all_over_the_pixel_axis(report):
-    moves = {(c['kind'], c['axes']) for c in report['collectives']}
-    assert ('all-to-all', 'pixel') in moves
-
-
-def test_the_penalty_counts_by_its_share_and_needs_its_named_scope(report):
-    # Fails where the `lax.cond` of R1 stands outside `jax.named_scope('r1')`.
-    assert any(0 < c['count'] % 1 < 1 for c in report['collectives'])
+    moves = {
+        p['name']: {(c['kind'], c['axes']) for c in p['collectives']} for p in report['phases']
+    }
+    assert ('all-to-all', 'pixel') in moves['discriminator']
+    assert ('all-to-all', 'pixel') in moves['generator']
+    assert ('all-to-all', 'pixel') not in moves['r1']
 
 
 def test_no_convolution_is_split_in_space(report):
-    assert all(c['kind'] != 'collective-permute' for c in report['collectives'])
+    kinds = {c['kind'] for phase in report['phases'] for c in phase['collectives']}
+    assert 'collective-permute' not in kinds
 
 
 @pytest.mark.parametrize(

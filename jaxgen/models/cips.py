@@ -21,7 +21,7 @@ from jaxgen.nn.styled import StyledDense, ToRGB
 from jaxgen.ops import coords as coordinates
 from jaxgen.ops.activations import activation
 from jaxgen.ops.interpolate import bilinear
-from jaxgen.ops.random import normal_at, per_example_keys
+from jaxgen.ops.random import normal_at
 
 NOISES = ('none', 'const', 'random')
 Style = jax.Array | Sequence[jax.Array]
@@ -116,6 +116,13 @@ class CIPSGenerator(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if min(self.frame) < 1:
+            raise ValueError(f'size must be positive, got {self.frame}')
+        for name in ('features', 'latent', 'style', 'mapping_layers'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} must be positive, got {getattr(self, name)}')
+        if self.num_classes < 0:
+            raise ValueError(f'num_classes must be 0 (none) or more, got {self.num_classes}')
         if not (self.fourier or self.embedding):
             raise ValueError('fourier and embedding are both off: pixels would have no position')
         if not self.block_widths or min((self.first_width, *self.block_widths)) < 1:
@@ -159,9 +166,7 @@ class CIPSGenerator(nn.Module):
             self.coordinate_embedding = CoordinateEmbedding(
                 *self.frame, self.features, self.lookup, name='embedding'
             )
-        common = dict(
-            use_noise=self.noise != 'none', activation=self.activation, dtype=self.dtype
-        )
+        common = dict(use_noise=self.noise != 'none', activation=self.activation, dtype=self.dtype)
         self.input_layer = StyledDense(self.first_width, **common, name='input')
         block = nn.remat(Block) if self.remat else Block
         per_block_rgb = self.cumulative_rgb and not self.residual
@@ -181,9 +186,7 @@ class CIPSGenerator(nn.Module):
         update_average: bool = False,
     ) -> jax.Array:
         """`z [B, latent]` to `w [B, style]`; see `MappingNetwork`."""
-        return self.mapping_network(
-            z, label, truncation=truncation, update_average=update_average
-        )
+        return self.mapping_network(z, label, truncation=truncation, update_average=update_average)
 
     def encode(self, coords: jax.Array | None) -> jax.Array:
         """Positional encoding e(x, y), the same for every latent: compute once, use for all.
@@ -200,7 +203,9 @@ class CIPSGenerator(nn.Module):
             encodings.append(self.fourier_features(places))
         if self.embedding:
             encodings.append(self.coordinate_embedding(coords))
-        return jnp.concatenate(encodings, axis=-1)
+        # Rounded before they are joined: in float32 this is the largest array of a training step.
+        dtype = self.dtype or jnp.result_type(*encodings)
+        return jnp.concatenate([e.astype(dtype) for e in encodings], axis=-1)
 
     def synthesize(
         self,
@@ -234,7 +239,7 @@ class CIPSGenerator(nn.Module):
     def make_noise(
         self, coords: jax.Array | None, noise: jax.Array | Sequence[jax.Array] | None
     ) -> tuple[jax.Array, ...] | None:
-        """The noise maps of `synthesize`, `[1 or B, N, 1]` a layer: functions of the coordinate too.
+        """The noise maps of `synthesize`, `[1 or B, N, 1]` a layer: functions of the coordinate.
 
         `noise`: `[B]` keys, needed for noise='random' only; or the maps themselves.
         """

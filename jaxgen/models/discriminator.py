@@ -16,14 +16,14 @@ from jaxgen.ops.filters import filter2d, normalized
 
 
 def paper_channels(size: int, channel_multiplier: int = 2) -> dict[int, int]:
-    """Channels by resolution: 512 up to 64², then halved at each doubling (512 at 64² with cm 2)."""
+    """Channels by resolution: 512 up to 64² (with multiplier 2), then halved at each doubling."""
     table = {4: 512, 8: 512, 16: 512, 32: 512}
     table |= {64 * 2**i: 256 * channel_multiplier // 2**i for i in range(5)}
     return {side: c for side, c in table.items() if side <= size}
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, the second with blur and stride 2, beside blur and 1×1 with stride 2."""
+    """Two 3×3 convolutions, the second behind a blur with stride 2; beside them blur and 1×1."""
 
     features: int
     blur_kernel: tuple[float, ...] = (1, 3, 3, 1)
@@ -94,9 +94,15 @@ class Discriminator(nn.Module):
                 f'minibatch_std_grouping must be one of {GROUPINGS}, '
                 f'got {self.minibatch_std_grouping!r}'
             )
-        missing = [r for r in self._resolutions() if r not in self._channels()]
+        for name in ('minibatch_std_group', 'first_layers', 'num_classes'):
+            if getattr(self, name) < 0:
+                raise ValueError(f'{name} must be 0 (none) or more, got {getattr(self, name)}')
+        channels = self._channels()
+        missing = [r for r in self._resolutions() if r not in channels]
         if missing:
             raise ValueError(f'channels has no entry for the resolutions {missing}')
+        if min(channels.values()) < 1:
+            raise ValueError(f'channels must be positive, got {channels}')
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -121,7 +127,7 @@ class Discriminator(nn.Module):
         *,
         coords: jax.Array | None = None,
     ) -> jax.Array:
-        """Scores `[B]` of `image [B, H, W, C]`; `coords [1 or B, H, W, 2]` where they are asked for.
+        """Scores `[B]` of `image [B, H, W, C]`, with `coords [1 or B, H, W, 2]` if asked for.
 
         Raises:
           ValueError: an image of another size, coordinates or labels missing or not expected.
@@ -156,14 +162,14 @@ class Discriminator(nn.Module):
         embedded = normalize_second_moment(EqualizedDense(channels[4], name='label')(one_hot))
         return jnp.sum(x * embedded, axis=-1) / math.sqrt(channels[4])
 
-    def _check(
-        self, image: jax.Array, label: jax.Array | None, coords: jax.Array | None
-    ) -> None:
+    def _check(self, image: jax.Array, label: jax.Array | None, coords: jax.Array | None) -> None:
         if image.shape[1:] != (*self.frame, self.image_channels):
             raise ValueError(
                 f'images must be {(*self.frame, self.image_channels)}, got {image.shape[1:]}'
             )
         if (coords is not None) != self.coordinates:
-            raise ValueError(f'coordinates is {self.coordinates} but coords is {type(coords)}')
+            given = 'not given' if coords is None else 'given'
+            raise ValueError(f'coordinates is {self.coordinates} but coords is {given}')
         if (label is not None) != (self.num_classes > 0):
-            raise ValueError(f'num_classes is {self.num_classes} but label is {type(label)}')
+            given = 'not given' if label is None else 'given'
+            raise ValueError(f'num_classes is {self.num_classes} but label is {given}')

@@ -15,7 +15,7 @@ from jaxgen.ops.activations import activation
 
 
 class EqualizedDense(nn.Module):
-    """y = act(x · kernel·lr_multiplier/√in + bias·lr_multiplier), `[..., in]` to `[..., features]`."""
+    """y = act(x · kernel·m/√in + bias·m), m = lr_multiplier; `[..., in]` to `[..., features]`."""
 
     features: int
     use_bias: bool = True

@@ -1,4 +1,4 @@
-"""Minibatch standard deviation (Karras et al. 2018, section 3), as one more input of the last conv."""
+"""Minibatch standard deviation (Karras et al. 2018, section 3): more inputs of the last conv."""
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ def minibatch_std(
     Args:
       x: `[B, H, W, C]`; B at most `group` or a multiple of it, C a multiple of `features`.
       group: number of examples compared with each other.
-      grouping: 'contiguous' (neighbours in the batch: no communication when devices hold whole
-        groups) or 'strided' (example i with i + k·B/group, as in the published code).
+      grouping: 'contiguous' (neighbours in the batch: nothing to communicate when devices hold
+        whole groups) or 'strided' (example i with i + k·B/group, as in the published code).
 
     Returns:
       `[B, H, W, C + features]`.
@@ -27,7 +27,7 @@ def minibatch_std(
     group = min(group, batch)
     if batch % group:
         raise ValueError(
-            f'the batch must be at most minibatch_std_group={group} or a multiple of it, got {batch}'
+            f'the batch must be at most minibatch_std_group={group} or a multiple, got {batch}'
         )
     contiguous = grouping == 'contiguous'
     lead = (batch // group, group) if contiguous else (group, batch // group)

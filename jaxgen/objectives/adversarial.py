@@ -1,10 +1,10 @@
 """Adversarial training as in CIPS and StyleGAN2: the whole step, in the published order of phases.
 
-    1  D: logistic loss on the real batch and on fakes from z_d, Adam
-    2  every `r1_every` steps, D again: γ/2 · r1_every · R1 on the same real batch with the
-       just-updated D, a second update of the same Adam
-    3  G: non-saturating loss with z_g and the updated D, Adam
-    4  EMA of G's parameters
+1  D: logistic loss on the real batch and on fakes from z_d, Adam
+2  every `r1_every` steps, D again: γ/2 · r1_every · R1 on the same real batch with the
+   just-updated D, a second update of the same Adam
+3  G: non-saturating loss with z_g and the updated D, Adam
+4  EMA of G's parameters
 """
 
 import dataclasses
@@ -149,9 +149,7 @@ class Adversarial:
         (value, (real_score, fake_score)), gradients = jax.value_and_grad(loss, has_aux=True)(
             state.discriminator.params
         )
-        learner = self._update(
-            state.discriminator, mean(gradients), self.discriminator_optimizer
-        )
+        learner = self._update(state.discriminator, mean(gradients), self.discriminator_optimizer)
         metrics = {
             'loss/discriminator': Mean.of(value),
             'score/real': Mean.of(real_score),
@@ -172,15 +170,11 @@ class Adversarial:
             inputs = {'image': batch['image']}
             if self.discriminator.coordinates:
                 inputs['coords'] = self._coords(batch)
-            penalty = r1(
-                lambda x: self.score(params, x['image'], {**batch, **x}), inputs
-            )
+            penalty = r1(lambda x: self.score(params, x['image'], {**batch, **x}), inputs)
             return 0.5 * self.r1_weight * self.r1_every * penalty, penalty
 
         gradients, penalty = jax.grad(loss, has_aux=True)(state.discriminator.params)
-        learner = self._update(
-            state.discriminator, mean(gradients), self.discriminator_optimizer
-        )
+        learner = self._update(state.discriminator, mean(gradients), self.discriminator_optimizer)
         return state.replace(discriminator=learner), mean({'loss/r1': Mean.of(penalty)})
 
     def update_generator(

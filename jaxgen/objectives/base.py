@@ -1,4 +1,4 @@
-"""What every objective shares: the protocol that the loop drives, and metrics as sums and counts."""
+"""What every objective shares: the protocol of the loop, phases, metrics as sums and counts."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -64,7 +64,9 @@ class Objective(Protocol):
     def phases(self) -> tuple[Phase, ...]:
         """What a training step consists of, in order; the last phase counts the step."""
 
-    def sample(self, variables: PyTree, keys: jax.Array, label: jax.Array | None = None) -> jax.Array:
+    def sample(
+        self, variables: PyTree, keys: jax.Array, label: jax.Array | None = None
+    ) -> jax.Array:
         """Images `[B, H, W, C]` from `[B]` keys."""
 
 

@@ -24,7 +24,9 @@ def make_sampler(objective: Objective, mesh: Mesh, batch: int, **options: Any) -
     """
     everywhere = NamedSharding(mesh, PartitionSpec())
 
-    def draw(variables: Any, seed: jax.Array, slot: jax.Array, label: jax.Array | None) -> jax.Array:
+    def draw(
+        variables: Any, seed: jax.Array, slot: jax.Array, label: jax.Array | None
+    ) -> jax.Array:
         root = jax.random.key(seed)
         keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(slot)
         return objective.sample(variables, keys, label, mesh=mesh, **options)

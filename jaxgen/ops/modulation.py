@@ -1,6 +1,6 @@
 """Modulated dense layers: a linear map whose input channels are scaled by a style.
 
-    paper (StyleGAN2 eqs. 1 and 3, CIPS eq. 4):  W'_ij = s_i W_ij,   W''_ij = W'_ij / √(Σ_i W'_ij² + ε)
+    paper (StyleGAN2 eqs. 1, 3; CIPS eq. 4):  W'_ij = s_i W_ij,   W''_ij = W'_ij/√(Σ_i W'_ij² + ε)
     form 'weights':      y = x W''                            one [C, D] matrix per style
     form 'activations':  y = ((x·s) W) · rsqrt(s² W² + ε)     the weights are shared
 

@@ -19,7 +19,7 @@ def shard_pixels(render: Render, mesh: Mesh, axis: str | tuple[str, ...] = 'pixe
     """`render` with the coordinate list split over the devices of `axis`.
 
     Args:
-      render: `(variables, coords [N, 2], w) -> [B, N, C]`, a pixel depending on its coordinate only.
+      render: `(variables, coords [N, 2], w) -> [B, N, C]`, each pixel a function of its own row.
       mesh: any mesh that has `axis` (or all of several axes).
 
     Returns:

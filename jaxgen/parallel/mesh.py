@@ -21,9 +21,7 @@ from jaxgen.errors import UserError
 DATA, PIXEL = 'data', 'pixel'
 
 
-def make_mesh(
-    data: int = -1, pixel: int = 1, devices: Sequence[jax.Device] | None = None
-) -> Mesh:
+def make_mesh(data: int = -1, pixel: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A ('data', 'pixel') mesh over `devices` (default: all); `data=-1` takes what `pixel` leaves.
 
     Raises:

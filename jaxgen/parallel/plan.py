@@ -31,7 +31,9 @@ class Plan(Protocol):
     def compile_init(self, init: Callable[[jax.Array], PyTree]) -> Callable[[jax.Array], PyTree]:
         """`init(key)` as one compiled function whose result lies where a step wants it."""
 
-    def compile_step(self, step: Step) -> Callable[[PyTree, PyTree, jax.Array], tuple[PyTree, PyTree]]:
+    def compile_step(
+        self, step: Step
+    ) -> Callable[[PyTree, PyTree, jax.Array], tuple[PyTree, PyTree]]:
         """`step(state, batch, key)`, compiled; the old state's buffers are reused."""
 
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> PyTree:
@@ -64,11 +66,21 @@ class JitPlan:
         """See `Plan`."""
         return jax.jit(init, out_shardings=self.state_sharding())
 
-    def compile_step(self, step: Step) -> Callable[[PyTree, PyTree, jax.Array], tuple[PyTree, PyTree]]:
+    def compile_step(
+        self, step: Step
+    ) -> Callable[[PyTree, PyTree, jax.Array], tuple[PyTree, PyTree]]:
         """See `Plan`."""
         replicated = self.state_sharding()
+
+        def on_all_devices(state: PyTree, batch: PyTree, key: jax.Array) -> tuple[PyTree, PyTree]:
+            # The compiler takes the means itself; it must gather the gradients, not what the
+            # optimiser makes of them (four times as much).
+            return step(
+                state, batch, key, mean=lambda t: jax.lax.with_sharding_constraint(t, replicated)
+            )
+
         return jax.jit(
-            step,
+            on_all_devices,
             in_shardings=(replicated, self.batch_sharding(), replicated),
             out_shardings=(replicated, replicated),
             donate_argnums=0,
@@ -111,12 +123,12 @@ class PmapPlan:
         """See `Plan`."""
         return jax.jit(init, out_shardings=self.state_sharding())
 
-    def compile_step(self, step: Step) -> Callable[[PyTree, PyTree, jax.Array], tuple[PyTree, PyTree]]:
+    def compile_step(
+        self, step: Step
+    ) -> Callable[[PyTree, PyTree, jax.Array], tuple[PyTree, PyTree]]:
         """See `Plan`. Everything that leaves the step must have gone through `mean`."""
 
-        def on_one_device(
-            state: PyTree, batch: PyTree, key: jax.Array
-        ) -> tuple[PyTree, PyTree]:
+        def on_one_device(state: PyTree, batch: PyTree, key: jax.Array) -> tuple[PyTree, PyTree]:
             return step(state, batch, key, mean=lambda tree: jax.lax.pmean(tree, DATA))
 
         return jax.pmap(

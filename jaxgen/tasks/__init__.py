@@ -1,4 +1,4 @@
-"""Floor 4: from a config to data, plan and objective. The only place where a config meets a model."""
+"""Floor 4: from a config to data, plan and objective. Only here does a config meet a model."""
 
 from jaxgen.tasks.adversarial import make_objective
 from jaxgen.tasks.setup import Data, check, image_shape, make_plan, open_data

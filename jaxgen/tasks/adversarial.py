@@ -17,7 +17,7 @@ from jaxgen.parallel.mesh import Layout
 DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
 
 
-def make_objective(config: ConfigDict, layout: Layout = Layout()) -> Adversarial:
+def make_objective(config: ConfigDict, layout: Layout | None = None) -> Adversarial:
     """The objective that `config` describes; UserError names the field that can't be."""
     if config.task != 'adversarial':
         raise UserError(f"task must be 'adversarial', got {config.task!r}")
@@ -30,13 +30,11 @@ def make_objective(config: ConfigDict, layout: Layout = Layout()) -> Adversarial
         generator_optimizer=lazy_adam(
             optimizer.learning_rate, interval=optimizer.generator_interval, **adam
         ),
-        discriminator_optimizer=lazy_adam(
-            optimizer.learning_rate, interval=loss.r1_every, **adam
-        ),
+        discriminator_optimizer=lazy_adam(optimizer.learning_rate, interval=loss.r1_every, **adam),
         r1_weight=loss.r1_weight,
         r1_every=loss.r1_every,
         ema_decay=config.ema_decay,
-        layout=layout,
+        layout=layout or Layout(),
     )
 
 

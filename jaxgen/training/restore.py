@@ -39,10 +39,12 @@ class Run:
         label: int | None = None,
         size: tuple[int, int] | None = None,
     ) -> np.ndarray:
-        """`[count, H, W, C]` in about [-1, 1]; `size` is (height, width), `label` one class or all."""
+        """`[count, H, W, C]` around [-1, 1]; `size`: (height, width); `label`: a class, or all."""
         classes = self.config.model.num_classes
         if label is not None and not 0 <= label < classes:
-            allowed = f'from 0 to {classes - 1}' if classes else 'left out: the model has no classes'
+            allowed = (
+                f'from 0 to {classes - 1}' if classes else 'left out: the model has no classes'
+            )
             raise UserError(f'label must be {allowed}, got {label}')
         labels = None
         if classes:

@@ -1,6 +1,6 @@
 """A run's folder: its config, its metrics, its pictures.
 
-    config.json   metrics.jsonl (one object a line)   samples/STEP.png   checkpoints/   tensorboard/
+config.json   metrics.jsonl (one object a line)   samples/STEP.png   checkpoints/   tensorboard/
 """
 
 import json

@@ -14,18 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxgen.errors import UserError
 from jaxgen.parallel import roofline
 from jaxgen.parallel.hlo import Collective, read_work
-from jaxgen.parallel.topology import CHIPS, Topology, open_topology
+from jaxgen.parallel.topology import CHIPS, GIB, Topology, open_topology
 
 REPLICATED = P()
 MESH = {'data': 2, 'pixel': 2}
 TPU_STEP = (Path(__file__).parent / 'tpu_step.hlo').read_text()
+NEGATE = 'ROOT %n = f32[64]{0} negate(%q)'
 TABLE, SCORER, KERNEL = 4 * 4096 * 256, 4 * (12288 + 1) * 256, 4 * 256 * 256
 
 
@@ -66,25 +66,18 @@ def test_an_asynchronous_collective_counts_once_though_a_chain_of_fusions_repeat
     assert [c.count for c in gathers] == [1]
 
 
-def test_a_collective_in_a_lazy_branch_counts_by_its_share():
-    full = {c.bytes: c.count for c in read_work(TPU_STEP, MESH).collectives}
-    lazy = {c.bytes: c.count for c in read_work(TPU_STEP, MESH, shares={'r1': 1 / 16}).collectives}
-    assert full[SCORER] == 1
-    assert lazy[SCORER] == 1 / 16
-    assert {size: n for size, n in full.items() if size != SCORER} == {
-        size: n for size, n in lazy.items() if size != SCORER
-    }
-
-
-def test_traffic_and_cycles_of_a_lazy_branch_count_by_its_share():
-    full, never, lazy = (
-        read_work(TPU_STEP, MESH, shares={'r1': share}) for share in (1, 0, 1 / 16)
+def test_of_a_conditional_the_branch_counts_that_moves_more():
+    branches = ''.join(
+        f'%{name} (q: f32[64]) -> f32[64] {{\n  %q = f32[64]{{0}} parameter(0)\n  {line}\n}}\n\n'
+        for name, line in (('idle', 'ROOT %t = f32[64]{0} bitcast(%q)'), ('busy', NEGATE))
     )
-    assert never.bytes < full.bytes
-    assert never.cycles < full.cycles
-    assert lazy.bytes == pytest.approx(never.bytes + (full.bytes - never.bytes) / 16)
-    assert lazy.cycles == pytest.approx(never.cycles + (full.cycles - never.cycles) / 16)
-    assert read_work(TPU_STEP, MESH).bytes == full.bytes
+    text = _module(
+        '%p = f32[64]{0} parameter(0)',
+        '%i = s32[] constant(0)',
+        'ROOT %c = f32[64]{0} conditional(%i, %p, %p), branch_computations={%busy, %idle}',
+        computations=branches,
+    )
+    assert read_work(text).bytes == 2 * 64 * 4
 
 
 def test_traffic_of_a_tpu_step_lies_between_its_state_and_what_xla_counts_with_on_chip_memory():
@@ -138,10 +131,7 @@ def test_arrays_in_on_chip_memory_cost_no_traffic_and_tiles_are_padded():
 
 
 def test_a_loop_counts_by_its_rounds():
-    body = (
-        '%body (q: f32[64]) -> f32[64] {\n  %q = f32[64]{0} parameter(0)\n'
-        '  ROOT %n = f32[64]{0} negate(%q)\n}\n'
-    )
+    body = f'%body (q: f32[64]) -> f32[64] {{\n  %q = f32[64]{{0}} parameter(0)\n  {NEGATE}\n}}\n'
     text = _module(
         '%p = f32[64]{0} parameter(0)',
         'ROOT %w = f32[64]{0} while(%p), condition=%c, body=%body, '
@@ -201,116 +191,142 @@ def test_work_without_communication_has_no_collectives():
     assert read_work(compiled.as_text(), _mesh().shape).collectives == ()
 
 
-def test_a_lazy_branch_compiled_here_counts_by_its_share():
-    def function(step, a):
-        with jax.named_scope('r1'):
-            return lax.cond(step[0] > 0, lambda x: jnp.sin(x @ x @ x), lambda x: x, a)
-
-    text = _compile(function, ((1,), P()), ((64, 64), P())).as_text()
-    full, never, lazy = (read_work(text, shares={'r1': s}).bytes for s in (1, 0, 0.25))
-    assert full > never + 3 * 64 * 64 * 4
-    assert lazy == pytest.approx(never + (full - never) / 4)
-
-
 # The report
 
 
-def _report(memory_gib=4.0, chip='v5e', shortage=None, **fields):
-    """A report on a hand-made compilation for four chips."""
+class _Stats:
+    argument_size_in_bytes = output_size_in_bytes = alias_size_in_bytes = GIB
+    temp_size_in_bytes = 3 * GIB
+    generated_code_size_in_bytes = GIB // 4
 
-    class Compiled:
-        def memory_analysis(self):
-            gib = 2**30
 
-            class Stats:
-                argument_size_in_bytes = gib
-                output_size_in_bytes = gib
-                alias_size_in_bytes = gib
-                temp_size_in_bytes = int((memory_gib - 1) * gib)
-                generated_code_size_in_bytes = 0
+class _Lowered:
+    """What compiles to the stored step, or to an error."""
 
-            return Stats
+    def __init__(self, error=None):
+        self.error = error
 
-        def cost_analysis(self):
-            return {'bytes accessed': 3e9, 'flops': 1e12}
+    def compile(self):
+        if self.error:
+            raise jax.errors.JaxRuntimeError(self.error)
+        return self
 
-        def as_text(self):
-            return TPU_STEP
+    def memory_analysis(self):
+        return _Stats
 
-    topology = Topology('v5e:2x2', (None,) * 4, 4, CHIPS[chip] if chip else None)
-    compilation = roofline.Compilation(None if shortage else Compiled(), shortage, 1.5)
+    def cost_analysis(self):
+        return {'bytes accessed': 3e9, 'flops': 1e12}
+
+    def as_text(self):
+        return TPU_STEP
+
+
+def _phase(name='generator', every=1, error=None):
     macs = {'model_macs': 2e12, 'executed_macs': 3e12}
-    return roofline.analyze(
-        compilation,
-        topology,
-        MESH,
-        roofline.Fields(batch=32, **fields),
-        shares={'r1': 1 / 16},
-        **macs,
-    )
+    return roofline.compile_phase(name, every, _Lowered(error), MESH, **macs)
+
+
+def _report(*phases, chip='v5e', **fields):
+    topology = Topology('v5e:2x2', (None,) * 4, 4, CHIPS[chip] if chip else None)
+    return roofline.Report(topology, phases or (_phase(),), roofline.Fields(32, **fields))
 
 
 def test_the_roofline_is_the_slower_of_compute_and_memory_plus_the_collectives():
-    report, chip = _report(), CHIPS['v5e']
-    work = read_work(TPU_STEP, MESH, shares={'r1': 1 / 16})
-    assert report.compute == pytest.approx(2 * 3e12 / 4 / chip.flops)
-    assert report.transfer == pytest.approx(work.bytes / chip.bandwidth)
+    phase, chip, work = _phase(), CHIPS['v5e'], read_work(TPU_STEP, MESH)
+    compute, transfer = 2 * 3e12 / 4 / chip.flops, work.bytes / chip.bandwidth
     sent = sum(c.count * c.link_bytes for c in work.collectives)
-    assert report.communication == pytest.approx(sent / (2 * chip.link_bandwidth))
-    step = max(report.compute, report.transfer) + report.communication
-    assert report.roofline.step == pytest.approx(step)
-    assert report.roofline.images_per_second == pytest.approx(32 / step)
-    assert report.roofline.images_per_second_per_chip == pytest.approx(32 / step / 4)
-    assert report.compiler.step == pytest.approx(work.cycles / chip.clock + report.communication)
+    communication = sent / (2 * chip.link_bandwidth)
+    assert phase.communication(chip) == pytest.approx(communication)
+    assert phase.roofline(chip) == pytest.approx(max(compute, transfer) + communication)
+    assert phase.compiler(chip) == pytest.approx(work.cycles / chip.clock + communication)
+
+
+def test_a_speed_is_images_and_model_flops_over_the_time_of_all_phases():
+    phase = _phase()
+    step = phase.roofline(CHIPS['v5e'])
+    speed = _report(phase).roofline()
+    assert speed.step == pytest.approx(step)
+    assert speed.images_per_second == pytest.approx(32 / step)
+    assert speed.images_per_second_per_chip == pytest.approx(32 / step / 4)
+    assert speed.mfu == pytest.approx(2 * 2e12 / (step * 4 * CHIPS['v5e'].flops))
 
 
 def test_model_flops_alone_count_for_the_mfu_not_what_is_computed_again():
-    report = _report()
-    share = 2 * 2e12 / (report.roofline.step * 4 * CHIPS['v5e'].flops)
-    assert report.roofline.mfu == pytest.approx(share)
-    assert report.roofline.mfu <= 2 / 3
+    assert _phase().flops == 2 * 3e12 / 4
+    assert _report().roofline().mfu <= 2 / 3
+
+
+@pytest.mark.parametrize('estimate', [roofline.Report.roofline, roofline.Report.compiler])
+def test_a_phase_on_every_sixteenth_step_costs_a_sixteenth_of_its_time_and_flops(estimate):
+    once = estimate(_report(_phase()))
+    both = estimate(_report(_phase(), _phase('r1', 16)))
+    assert both.step == pytest.approx(once.step * 17 / 16)
+    assert both.mfu == pytest.approx(once.mfu)
+    assert both.images_per_second == pytest.approx(once.images_per_second * 16 / 17)
+
+
+def test_the_memory_is_that_of_the_largest_phase_and_the_code_of_all():
+    assert _phase().memory.total == 4.25 * GIB
+    assert _report(_phase(), _phase('r1', 16)).memory == 4.5 * GIB
 
 
 def test_a_step_that_fits_raises_nothing_and_names_all_kinds_of_memory():
     report = _report()
     report.require_fit()
-    text = roofline.render(report)
-    for word in ('arguments', 'outputs', 'aliased', 'temporaries', 'code', '4.00 GiB', '15.75 GiB'):
+    text = report.render()
+    for word in ('arguments', 'outputs', 'aliased', 'temporaries', 'code', '4.25 GiB', '15.75 GiB'):
         assert word in text
     for word in ('all-reduce', 'all-gather', 'all-to-all', 'data+pixel', 'MFU', 'img/s', 'a chip'):
         assert word in text
 
 
-def test_a_step_too_large_for_the_chip_names_what_it_needs_and_the_fields_that_help():
+def test_a_step_too_large_for_the_chip_names_what_it_needs_and_the_fields_that_help(monkeypatch):
+    monkeypatch.setattr(_Stats, 'temp_size_in_bytes', 19 * GIB)
     report = _report(
-        20.0,
         parts={
             'model': {'remat': False, 'dtype': 'float32'},
             'discriminator': {'remat': True, 'dtype': 'bfloat16'},
-        },
+        }
     )
-    assert not report.fits
+    assert report.to_dict()['fits'] is False
     with pytest.raises(UserError) as error:
         report.require_fit()
     message = str(error.value)
-    assert '20.00GiB of 15.75GiB' in message
     assert '\n' not in message
-    for word in ('model.dtype=bfloat16', 'model.remat=True', 'batch_size=16'):
+    for word in (
+        '20.25GiB of 15.75GiB',
+        'model.dtype=bfloat16',
+        'model.remat=True',
+        'batch_size=16',
+    ):
         assert word in message
-    assert 'discriminator.remat' not in message
+    assert 'discriminator' not in message
 
 
 def test_with_an_image_per_device_the_pixel_axis_is_advised_instead_of_a_smaller_batch():
-    assert 'mesh.pixel=2' in ' '.join(roofline.Fields(batch=16).advice(16))
-    assert 'batch_size' not in ' '.join(roofline.Fields(batch=16).advice(16))
+    advice = ' '.join(roofline.Fields(batch=16).advice(16))
+    assert 'mesh.pixel=2' in advice
+    assert 'batch_size' not in advice
 
 
-def test_a_step_that_the_compiler_refuses_is_reported_too():
-    report = _report(shortage='20.1GiB of 15.75GiB')
-    with pytest.raises(UserError, match=r'20\.1GiB of 15\.75GiB'):
+OUT_OF_MEMORY = (
+    'RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. '
+    'Used 20.10G of 15.75G hbm. Exceeded hbm capacity by 4.35G.'
+)
+
+
+def test_a_phase_that_the_compiler_refuses_is_reported_by_name_and_leaves_no_estimate():
+    report = _report(_phase('r1', 16), _phase('generator', error=OUT_OF_MEMORY))
+    with pytest.raises(UserError, match=r"'generator' needs 20\.10GiB of 15\.75GiB"):
         report.require_fit()
-    assert 'gave up' in roofline.render(report)
+    assert report.roofline() is None
+    assert '20.10GiB' in report.render()
     assert json.loads(json.dumps(report.to_dict()))['fits'] is False
+
+
+def test_any_other_error_of_the_compiler_is_raised():
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        _phase(error='INTERNAL: a bug')
 
 
 @pytest.mark.parametrize(
@@ -321,11 +337,7 @@ def test_a_step_that_the_compiler_refuses_is_reported_too():
             'temporaries (128.00G) exceeds available HBM (15.75G).',
             '128.00GiB of 15.75GiB for temporaries alone',
         ),
-        (
-            'RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory '
-            'space hbm. Used 20.10G of 15.75G hbm. Exceeded hbm capacity by 4.35G.',
-            '20.10GiB of 15.75GiB',
-        ),
+        (OUT_OF_MEMORY, '20.10GiB of 15.75GiB'),
         ('INTERNAL: a bug', None),
     ],
 )
@@ -336,17 +348,17 @@ def test_only_running_out_of_memory_is_a_shortage(message, shortage):
 def test_a_report_survives_json():
     data = json.loads(json.dumps(_report().to_dict()))
     assert data['fits'] is True
-    assert data['memory']['total'] == 4 * 2**30
+    assert data['memory'] == 4.25 * GIB
     assert data['roofline']['images_per_second'] > 0
-    assert data['collectives'][0]['kind']
+    assert data['phases'][0]['collectives'][0]['kind'] == 'all-reduce'
 
 
 def test_devices_without_known_peaks_get_no_estimate():
     report = _report(chip=None)
-    assert report.roofline is None
-    assert report.compiler is None
-    assert report.fits
-    assert 'not known' in roofline.render(report)
+    report.require_fit()
+    assert report.roofline() is None
+    assert report.compiler() is None
+    assert 'not known' in report.render()
 
 
 # Topologies

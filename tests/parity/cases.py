@@ -107,15 +107,6 @@ class Case:
         assert not self._unused, f'stored, but no check looks at it: {sorted(self._unused)}'
 
 
-# Functions here run once, on tiny arrays: these make compiling five times faster.
-QUICK = {'xla_backend_optimization_level': 0, 'xla_cpu_use_fusion_emitters': False}
-
-
-def compiled(function):
-    """`jax.jit` that spends little on optimising."""
-    return jax.jit(function, compiler_options=QUICK)
-
-
 def value_and_gradients(function, cotangent, *arguments):
     """`function(*arguments)` and the gradients of sum(value · cotangent), one for each argument."""
 
@@ -123,4 +114,4 @@ def value_and_gradients(function, cotangent, *arguments):
         value, pull_back = jax.vjp(function, *arguments)
         return value, pull_back(cotangent)
 
-    return compiled(run)(*arguments)
+    return jax.jit(run)(*arguments)

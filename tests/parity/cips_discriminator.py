@@ -5,7 +5,7 @@ import numpy as np
 
 from jaxgen.losses.gradient_penalty import r1
 from jaxgen.models.discriminator import Discriminator
-from tests.parity.cases import compiled, nchw, nhwc
+from tests.parity.cases import nchw, nhwc
 from tests.parity.cips_names import discriminator_names
 
 
@@ -60,7 +60,7 @@ def discriminator(case):
         assert len(x) == batch
         x = {'image': x[..., :3], 'coords': x[..., 3:]}
         cotangent = case[f'in/{batch}/cot'][:, 0]
-        scores, (gradients, x_gradient), (penalty, penalty_gradients) = compiled(run)(
+        scores, (gradients, x_gradient), (penalty, penalty_gradients) = jax.jit(run)(
             params, x, cotangent
         )
         case.check(f'out/{batch}/score', scores[:, None])

@@ -14,14 +14,9 @@ from jaxgen.nn.styled import ModulatedDense, StyledDense, ToRGB
 from jaxgen.ops import coords, patches
 from jaxgen.ops.filters import filter2d, normalized
 from jaxgen.ops.modulation import FORMS, modulated_dense
-from tests.parity.cases import compiled, nchw, nhwc, pixels, unpixels, value_and_gradients
+from tests.parity.cases import nchw, nhwc, pixels, unpixels, value_and_gradients
 from tests.parity.cips_generator import generate, generator_from
 from tests.parity.cips_names import generator_names
-
-
-def dense_kernel(weight):
-    """(…, out, in, 1, 1) or (out, in) to [in, out]."""
-    return jnp.asarray(weight.reshape([n for n in weight.shape if n > 1] or [1, 1])).T
 
 
 def coordinate_grid(case):
@@ -58,7 +53,7 @@ def coordinate_embedding(case):
         place = key.split('/')[1]
         for path in ('reference', 'exact'):
             module = CoordinateEmbedding(size, size, features, path)
-            value = compiled(lambda p, c, m=module: m.apply({'params': p['embedding']}, c))(
+            value = jax.jit(lambda p, c, m=module: m.apply({'params': p['embedding']}, c))(
                 params, nhwc(case[key])
             )
             case.check(f'out/{place}/{path}', nchw(value))
@@ -150,7 +145,7 @@ def styled_layer(case):
             layer, pixels(cotangent), params, pixels(x), w, pixels(noise)
         )
         case.check(f'out/{i}/y', unpixels(y, cotangent))
-        quiet = compiled(layer)(params, pixels(x), w, None)
+        quiet = jax.jit(layer)(params, pixels(x), w, None)
         case.check(f'out/{i}/y_no_noise', unpixels(quiet, cotangent))
         named = names.to_published(gradients, stored)
         named = {name.removeprefix('conv1.'): value for name, value in named.items()}
@@ -202,11 +197,12 @@ def patch_coordinates(case):
 
     names = generator_names(case.config['generator']['kind'] == 'CIPSres', noise=False)
     params = names.to_tree(case.under('param'))
-    z = np.broadcast_to(case['in/z'], (len(offsets), case['in/z'].shape[1]))
+    z = case['in/z']
+    repeated = np.broadcast_to(z, (len(offsets), z.shape[1]))
     for key, lookup in (('out/rgb', 'reference'), ('out/rgb_exact', 'exact')):
         model = generator_from(case.config['generator'], lookup=lookup)
-        case.check(key, nchw(generate(model, params, z, places)))
-    case.check('in/full_rgb', nchw(generate(model, params, z[:1], None)))
+        case.check(key, nchw(generate(model, params, repeated, places)))
+    case.check('in/full_rgb', nchw(generate(model, params, z, None)))
 
 
 def discriminator_parts(case):
@@ -217,6 +213,8 @@ def discriminator_parts(case):
     for key in case.keys(r'out/blur_pad\d+_\d+'):
         padding = tuple(int(n) for n in key.removeprefix('out/blur_pad').split('_'))
         case.check(key, nchw(filter2d(x, taps, padding)))
+    # What the published layers pad by, around a 3x3 and a 1x1 convolution of stride 2.
+    around_3x3, around_1x1 = (((n + 1) // 2, n // 2) for n in (len(taps), len(taps) - 2))
     width = case.config['out_channel']
     conv = EqualizedConv(width, 3, padding=1, activation='lrelu')
     down = EqualizedConv(width, 3, stride=2, activation='lrelu')
@@ -228,14 +226,14 @@ def discriminator_parts(case):
         'down',
         x,
         {'1.weight': 'kernel', '2.bias': 'bias'},
-        lambda p, x: down.apply(p, filter2d(x, taps, (2, 2))),
+        lambda p, x: down.apply(p, filter2d(x, taps, around_3x3)),
     )
     part(
         case,
         'skip',
         x,
         {'1.weight': 'kernel'},
-        lambda p, x: skip.apply(p, filter2d(x, taps, (1, 1), stride=2)),
+        lambda p, x: skip.apply(p, filter2d(x, taps, around_1x1, stride=2)),
     )
     names = {
         'conv1.0.weight': 'conv0/kernel',

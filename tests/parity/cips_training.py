@@ -14,7 +14,7 @@ import optax
 from jaxgen.objectives.adversarial import Adversarial, AdversarialState, Learner
 from jaxgen.objectives.base import train_step
 from jaxgen.objectives.optim import lazy_adam
-from tests.parity.cases import compiled, nhwc, pixels
+from tests.parity.cases import nhwc, pixels
 from tests.parity.cips_discriminator import discriminator_from, names_from
 from tests.parity.cips_generator import generator_from
 from tests.parity.cips_names import generator_names, noise_modules
@@ -96,7 +96,7 @@ def training(case):
     times = sorted({int(key.split('/')[1][1:]) for key in case.keys(r'out/t\d+/.+')})
     assert len(times) == config['iterations']
     looked_at = [
-        dataclasses.replace(phase, update=watch(compiled(phase.update), phase.name, case, compare))
+        dataclasses.replace(phase, update=watch(jax.jit(phase.update), phase.name, case, compare))
         for phase in objective.phases()
     ]
     for t in times:

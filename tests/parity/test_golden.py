@@ -94,10 +94,3 @@ def test_every_kind_has_its_tolerance():
 
 def test_only_checkpoints_wait():
     assert set(PENDING) == {'checkpoint'}
-
-
-def test_a_kind_is_the_longest_beginning_of_a_name():
-    kinds = {'discriminator', 'discriminator_parts', 'training'}
-    assert kind_of('discriminator_8_in3', kinds) == 'discriminator'
-    assert kind_of('discriminator_parts', kinds) == 'discriminator_parts'
-    assert kind_of('trainings_plain', kinds) is None

@@ -1,0 +1,41 @@
+"""Activations against their formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.ops.activations import activation
+
+X = np.linspace(-3, 3, 24, dtype=np.float32).reshape(4, 6)
+
+
+def test_leaky_relu_has_slope_a_fifth_and_gain_root_two():
+    np.testing.assert_allclose(
+        activation('lrelu')(X), np.sqrt(2) * np.where(X > 0, X, 0.2 * X), rtol=1e-6
+    )
+
+
+def test_leaky_relu_takes_the_small_slope_at_zero_as_the_published_code_does():
+    assert float(jax.grad(activation('lrelu'))(0.0)) == pytest.approx(0.2 * np.sqrt(2))
+
+
+def test_sinrelu_is_the_even_channels_rectified_then_the_odd_ones_as_sines():
+    even, odd = X[:, ::2], X[:, 1::2]
+    expected = np.sqrt(2) * np.concatenate([np.where(even > 0, even, 0.2 * even), np.sin(odd)], 1)
+    np.testing.assert_allclose(activation('sinrelu')(X), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_sin_and_linear_have_no_gain():
+    np.testing.assert_allclose(activation('sin')(X), np.sin(X), atol=1e-6)
+    np.testing.assert_array_equal(activation('linear')(X), X)
+
+
+def test_dtypes_are_kept():
+    for name in ('lrelu', 'sin', 'sinrelu', 'linear'):
+        assert activation(name)(jnp.asarray(X, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_an_unknown_name_is_an_error_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"one of \['linear', 'lrelu', .*got 'relu'"):
+        activation('relu')

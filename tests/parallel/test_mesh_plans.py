@@ -1,0 +1,193 @@
+"""One device, eight, pmap, a data × pixel mesh: the same training, and checkpoints that interchange.
+
+With SGD, so that an update is proportional to its gradient: Adam would hide a sum in place of a mean.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxgen.errors import UserError
+from jaxgen.objectives.base import Phase, merge, train_step
+from jaxgen.parallel.hlo import read_work
+from jaxgen.parallel.mesh import Layout, make_mesh
+from jaxgen.parallel.plan import JitPlan, PmapPlan
+from jaxgen.training.checkpoint import Checkpoints
+from tests import tiny
+
+STEPS, BATCH = 3, 16
+PLANS = {
+    'jit on 1': lambda: JitPlan(make_mesh(devices=jax.devices()[:1])),
+    'jit on 8': lambda: JitPlan(make_mesh()),
+    'pmap on 8': lambda: PmapPlan(make_mesh()),
+    'mesh 4 × 2': lambda: JitPlan(make_mesh(4, 2)),
+}
+OTHERS = [name for name in PLANS if name != 'jit on 1']
+KEY = jax.random.key(7)
+
+
+class Training:
+    """Three steps under a plan."""
+
+    def __init__(self, plan):
+        self.plan = plan
+        self.objective = tiny.objective(
+            plan.layout,
+            model=tiny.generator(noise='random'),
+            score=tiny.discriminator(minibatch_std_group=2),
+        )
+        self.init = plan.compile_init(self.objective.init_state)
+        state, batch = self.init(jax.random.key(0)), plan.put_batch(tiny.batch(BATCH))
+        self.first = jax.device_get(state)
+        self.phases, self.text = [], {}
+        for phase in self.objective.phases():
+            compiled = plan.compile_step(phase.update).lower(state, batch, KEY).compile()
+            self.phases.append(Phase(phase.name, phase.every, compiled))
+            self.text[phase.name] = compiled.as_text()
+        self.metrics = []
+        for step in range(STEPS):
+            state = self.step(state, step)
+        self.state = state
+        self.last = jax.device_get(state)
+        self.next = jax.device_get(self.step(self.copy(), STEPS))
+
+    def step(self, state, step):
+        batch = self.plan.put_batch(tiny.batch(BATCH, step=step))
+        state, metrics = train_step(self.phases, step, state, batch, KEY)
+        self.metrics.append(merge([metrics]))
+        return state
+
+    def copy(self):
+        return jax.jit(
+            lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=self.plan.state_sharding()
+        )(self.state)
+
+
+@pytest.fixture(scope='module')
+def trainings():
+    return {name: Training(plan()) for name, plan in PLANS.items()}
+
+
+def assert_close(a, b, tolerance=1e-5):
+    for (path, x), y in zip(jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance, err_msg=str(path))
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_three_steps_under_any_plan_give_the_same_state(trainings, name):
+    one = trainings['jit on 1']
+    assert_close(trainings[name].last, one.last)
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_metrics_of_every_step_are_those_of_one_device(trainings, name):
+    one, other = trainings['jit on 1'].metrics, trainings[name].metrics
+    assert [sorted(m) for m in other] == [sorted(m) for m in one]
+    assert ['loss/r1' in m for m in one] == [True, False, True, False]
+    assert_close(other, one)
+
+
+def test_three_steps_move_every_array_by_more_than_the_tolerance(trainings):
+    one = trainings['jit on 1']
+    still = [
+        jax.tree_util.keystr(path)
+        for (path, a), b in zip(
+            jax.tree.leaves_with_path(one.first), jax.tree.leaves(one.last), strict=True
+        )
+        if np.abs(np.asarray(a) - b).max() < 1e-4
+    ]
+    assert not still
+
+
+@pytest.mark.parametrize('reader', PLANS)
+@pytest.mark.parametrize('writer', PLANS)
+def test_a_checkpoint_written_under_one_plan_goes_on_under_every_other(
+    trainings, tmp_path_factory, writer, reader
+):
+    writer, reader = trainings[writer], trainings[reader]
+    folder = tmp_path_factory.getbasetemp() / f'plans-{id(writer)}'
+    if not folder.exists():
+        checkpoints = Checkpoints(folder)
+        checkpoints.save(STEPS, writer.state, {})
+        checkpoints.close()
+    checkpoints = Checkpoints(folder)
+    shapes = jax.eval_shape(lambda: writer.last)
+    step, state = checkpoints.restore_latest(shapes, reader.plan.state_sharding())
+    checkpoints.close()
+    assert step == STEPS
+    assert_close(jax.device_get(state), writer.last, tolerance=0)
+    assert_close(jax.device_get(reader.step(state, STEPS)), writer.next)
+
+
+def test_the_state_of_every_plan_is_replicated_and_lies_where_it_did(trainings):
+    for training in trainings.values():
+        wanted = training.plan.state_sharding()
+        for leaf in jax.tree.leaves(training.state):
+            assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim)
+
+
+def test_the_pixel_axis_costs_all_to_alls_and_never_gathers_activations(trainings):
+    training = trainings['mesh 4 × 2']
+    moves = read_work(training.text['generator'], training.plan.mesh.shape).collectives
+    to_images = [c for c in moves if c.kind == 'all-to-all']
+    # One device's share of the RGB images, in float32.
+    assert max(c.bytes for c in to_images) == BATCH * tiny.SIZE**2 * 3 * 4 // 8
+    assert {c.axes for c in to_images} == {'pixel'}
+    # A style is as small as a gathered thing may be: one channel of all pixels is larger.
+    gathered = [c.bytes for c in moves if c.kind == 'all-gather']
+    assert max(gathered, default=0) < BATCH * tiny.SIZE**2 * 4 // 8
+    assert not any(c.kind == 'collective-permute' for c in moves)
+
+
+def test_one_device_does_not_communicate(trainings):
+    for text in trainings['jit on 1'].text.values():
+        assert not read_work(text, {'data': 1, 'pixel': 1}).collectives
+
+
+def test_the_batch_lies_in_contiguous_rows_over_both_axes():
+    plan = JitPlan(make_mesh(4, 2))
+    rows = plan.put_batch(tiny.batch(BATCH))['slot']
+    found = sorted((shard.device.id, np.asarray(shard.data).tolist()) for shard in rows.addressable_shards)
+    assert found == [(i, [2 * i, 2 * i + 1]) for i in range(8)]
+
+
+def test_a_layout_without_a_mesh_changes_nothing():
+    x = jnp.ones((2, 3, 4))
+    assert Layout().images(x) is x
+    assert Layout(make_mesh(devices=jax.devices()[:1])).pixels(x) is x
+
+
+def test_pixels_shared_by_the_batch_are_split_over_the_pixel_axis_only():
+    mesh = make_mesh(4, 2)
+    x = jax.jit(Layout(mesh).pixels)(jnp.ones((1, 6, 4)))
+    assert x.sharding.is_equivalent_to(
+        NamedSharding(mesh, PartitionSpec(None, 'pixel')), x.ndim
+    )
+
+
+@pytest.mark.parametrize(
+    ('data', 'pixel', 'shape'), [(-1, 1, (8, 1)), (-1, 2, (4, 2)), (2, 4, (2, 4)), (-1, 8, (1, 8))]
+)
+def test_minus_one_takes_the_devices_that_the_pixel_axis_leaves(data, pixel, shape):
+    assert tuple(make_mesh(data, pixel).shape.values()) == shape
+
+
+@pytest.mark.parametrize(
+    ('data', 'pixel', 'message'),
+    [
+        (-1, 3, 'mesh.pixel must divide the 8 devices, got 3'),
+        (-1, 0, 'mesh.pixel must divide the 8 devices, got 0'),
+        (4, 1, 'mesh.data × mesh.pixel must be the 8 devices, got 4 × 1'),
+        (-2, 2, 'got -2 × 2'),
+    ],
+)
+def test_axes_that_do_not_make_up_the_devices_are_an_error(data, pixel, message):
+    with pytest.raises(UserError, match=message):
+        make_mesh(data, pixel)
+
+
+def test_pmap_has_no_pixel_axis():
+    with pytest.raises(UserError, match='mesh.pixel must be 1, got 2'):
+        PmapPlan(make_mesh(4, 2))

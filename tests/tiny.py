@@ -1,0 +1,125 @@
+"""The smallest models that still have every part, for tests of what is done with them."""
+
+import contextlib
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from PIL import Image
+
+from jaxgen.data.prepare import prepare
+from jaxgen.models import CIPSGenerator, Discriminator
+from jaxgen.objectives.adversarial import Adversarial
+from jaxgen.parallel.mesh import Layout
+
+SIZE = 8
+
+
+def generator(**fields):
+    """CIPS with three styled layers of eight channels for 8×8 pixels."""
+    small = dict(
+        size=SIZE,
+        features=6,
+        first_width=8,
+        block_widths=(8,),
+        latent=5,
+        style=7,
+        mapping_layers=1,
+        mapping_lr_multiplier=1.0,
+    )
+    return CIPSGenerator(**small | fields)
+
+
+def discriminator(**fields):
+    """One residual block from 8×8 to 4×4."""
+    return Discriminator(**dict(size=SIZE, channels={4: 6, 8: 4}) | fields)
+
+
+def objective(layout=Layout(), *, model=None, score=None, **fields):
+    """The whole objective, with plain SGD: an update is then proportional to its gradient."""
+    defaults = dict(
+        generator=model or generator(),
+        discriminator=score or discriminator(),
+        generator_optimizer=optax.sgd(0.05),
+        discriminator_optimizer=optax.sgd(0.05),
+        r1_every=2,
+        ema_decay=0.9,
+        layout=layout,
+    )
+    return Adversarial(**defaults | fields)
+
+
+def batch(count=8, size=SIZE, step=0, classes=0):
+    """Batch `step`: images in [-1, 1], slots, and labels where there are classes."""
+    rng = np.random.default_rng(step)
+    rows = {
+        'image': rng.uniform(-1, 1, (count, size, size, 3)).astype(np.float32),
+        'slot': np.arange(count, dtype=np.int32),
+    }
+    if classes:
+        rows['label'] = rng.integers(0, classes, count).astype(np.int32)
+    return rows
+
+
+def variables(model, *arguments, seed=0, **options):
+    """Variables of a module that are nowhere zero, noise and averages included; compiles nothing.
+
+    A generator needs no arguments; for others they are those of its `init`.
+    """
+    if isinstance(model, CIPSGenerator):
+        label = jnp.zeros((1,), jnp.int32) if model.num_classes else None
+        arguments = (jnp.zeros((1, model.latent)), label)
+        options = dict(
+            coords=jnp.zeros((1, 1, 1, 2)),
+            noise=jax.random.split(jax.random.key(0), 1),
+            method='generate',
+        )
+    shapes = jax.eval_shape(
+        lambda key: model.init(key, *arguments, **options), jax.random.key(0)
+    )
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
+
+
+def prepare_data(folder):
+    """Prepares the sets 'tiny' (with labels) and 'plain' in `folder`, and returns it."""
+    rng = np.random.default_rng(0)
+    for i in range(48):
+        path = folder / 'source' / 'abc'[i % 3] / f'{i}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(path)
+    common = dict(source=str(folder / 'source'), size=(4, 4), data_dir=str(folder))
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        prepare(name='tiny', labels=True, test_fraction=0.25, **common)
+        prepare(name='plain', test_fraction=0.25, **common)
+    return folder
+
+
+def flags(data_folder, **fields):
+    """The command line of `jaxgen.train` for the smallest run on 'tiny'; `fields` override its own.
+
+    Names of fields are written with two underscores for the dot.
+    """
+    defaults = dict(
+        data__name='tiny',
+        data__dir=data_folder,
+        model__size=4,
+        model__features=4,
+        model__first_width=4,
+        model__block_widths='(4,)',
+        model__latent=4,
+        model__style=4,
+        model__mapping_layers=1,
+        discriminator__channels='(4,)',
+        loss__r1_every=2,
+        sample_every=0,
+        samples=4,
+        evaluate_every=0,
+    )
+    overrides = {name.replace('__', '.'): value for name, value in (defaults | fields).items()}
+    return [
+        '--config=configs/cips.py:smoke',
+        *(f'--config.{name}={value}' for name, value in overrides.items()),
+    ]
