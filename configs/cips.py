@@ -104,7 +104,7 @@ def _demo(config: ConfigDict) -> None:
     """Many cheap steps: at this size they count for more than width."""
     config.update(
         dict(
-            steps=3_000,
+            steps=7_500,
             batch_size=8,
             data=dict(name='photographs/hubble_deep_field', eval_split='test', threads=1),
             model=dict(
@@ -118,11 +118,15 @@ def _demo(config: ConfigDict) -> None:
                 dtype='float32',
             ),
             discriminator=dict(channels=(64, 64, 32, 16)),
-            ema_decay=0.5 ** (8 / 2_000),
+            # γ goes with the number of pixels, and 10 belongs to 256².
+            loss=dict(r1_weight=0.5),
+            # A long average would smooth the grain of the photograph away.
+            ema_decay=0.5 ** (8 / 800),
             log_every=50,
-            sample_every=250,
-            evaluate_every=500,
-            checkpoint_every=500,
+            sample_every=500,
+            evaluate_every=1_000,
+            evaluate=dict(images=256, pairs=7),
+            checkpoint_every=1_000,
             checkpoint_keep_period=0,
         )
     )

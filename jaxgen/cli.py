@@ -4,6 +4,7 @@ Exit codes: 0 done or stopped on request, 2 a mistake of the user's, 1 anything 
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -36,10 +37,15 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> int:
 
 
 def require(**values: object) -> None:
-    """UserError for the first flag of `values` that was not given."""
+    """UserError for the first flag of `values` that was not given, or names a missing config."""
     for name, value in values.items():
         if value is None:
             raise UserError(f'--{name} is missing; --help says what it is')
+        try:
+            # Of a file that isn't there ml_collections makes a config that any access breaks.
+            getattr(value, 'steps', None)
+        except OSError as error:
+            raise UserError(f'--{name}: {str(error).split("[Errno 2] ")[-1]}') from error
 
 
 def complain(error: Exception) -> int:
@@ -50,13 +56,30 @@ def complain(error: Exception) -> int:
 
 def _parse(argv: Sequence[str]) -> None:
     """Parses the flags; whatever absl or ml_collections object to becomes a UserError."""
+    # absl spells it --noema; everybody else --no-ema.
+    argv = [re.sub(r'^--no-(?=\w+$)', '--no', argument) for argument in argv]
     try:
-        rest = flags.FLAGS(list(argv))[1:]
+        rest = flags.FLAGS(argv)[1:]
     except flags.Error as error:
-        raise UserError(str(error)) from error
+        raise UserError(_reason(error)) from error
     except (AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
         # What a config file, or an override of one of its fields, raises.
-        reason = error.args[0] if error.args else error
-        raise UserError(f'--config: {reason}') from error
+        for argument in argv:
+            if argument.startswith('--config.') and f'.{_reason(error)}=' in argument:
+                unknown = argument.partition('=')[0]
+                raise UserError(f'{unknown}: the config has no such field') from error
+        raise UserError(f'--config: {_reason(error)}') from error
     if rest:
         raise UserError(f'unexpected argument {rest[0]!r}: flags look like --name=value')
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, without the traceback that ml_collections puts into its message."""
+    text = str(error)
+    if ' ' not in text:
+        # A missing key, quoted once or twice.
+        text = text.strip('"\'')
+    flag, traceback, raised = text.partition('Error whilst parsing config file:')
+    if not traceback:
+        return text
+    return flag + raised.strip().splitlines()[-1].partition(': ')[2]

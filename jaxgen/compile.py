@@ -48,6 +48,7 @@ def main() -> None:
             plan.mesh.shape,
             model_macs=flops.count_macs(model.update, *whole),
             executed_macs=flops.count_macs(alone.update, *whole),
+            options=topology.options,
         )
         phases.append(phase)
         if phase.shortage:

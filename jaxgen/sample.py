@@ -17,7 +17,9 @@ from jaxgen.errors import UserError
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
 _NUM = flags.DEFINE_integer('num', 16, 'How many images.', lower_bound=1)
-_SEED = flags.DEFINE_integer('seed', 0, 'Image i is a function of seed and i.')
+_SEED = flags.DEFINE_integer(
+    'seed', 0, 'Image i is a function of seed and i.', lower_bound=0, upper_bound=2**31 - 1
+)
 _TRUNCATION = flags.DEFINE_float('truncation', 1.0, 'ψ: 1 is off, 0 is the mean image.')
 _LABEL = flags.DEFINE_integer(
     'label', None, 'Class, for a model with classes; default: each in turn.'

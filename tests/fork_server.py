@@ -1,10 +1,10 @@
-"""A process that has imported everything and forks a child for each command, as `jaxgen.cli` runs it.
+"""A process that has imported everything and forks a child for each command line.
 
 A restart then costs what restoring and compiling cost, without the seconds of importing. A child
 starts its own JAX backend: the server never does (a backend does not survive a fork).
 
-Protocol: a line of JSON {'module', 'arguments', 'stdout', 'stderr', 'config'} in; the child's pid out;
-when it has ended, its exit code out (negative: the signal). stdout and stderr are files.
+Protocol: a line of JSON {'module', 'arguments', 'stdout', 'stderr', 'config'} in; the child's pid
+out; when it has ended, its exit code out (negative: the signal). stdout and stderr are files.
 """
 
 import dataclasses
@@ -125,11 +125,10 @@ def serve():
 
 def _become(order):
     """The child: its own output, then the command. Returns the exit code."""
+    # The Python objects write to the same descriptors as before.
     for stream, name in ((1, 'stdout'), (2, 'stderr')):
         os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdout = open(1, 'w', closefd=False)
-    sys.stderr = open(2, 'w', closefd=False, buffering=1)
     import jax
 
     from jaxgen import cli

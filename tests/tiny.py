@@ -9,10 +9,14 @@ import numpy as np
 import optax
 from PIL import Image
 
+from configs.cips import get_config
+from jaxgen import tasks
 from jaxgen.data.prepare import prepare
 from jaxgen.models import CIPSGenerator, Discriminator
 from jaxgen.objectives.adversarial import Adversarial
 from jaxgen.parallel.mesh import Layout
+from jaxgen.training import workdir
+from jaxgen.training.checkpoint import Checkpoints
 
 SIZE = 8
 
@@ -37,7 +41,7 @@ def discriminator(**fields):
     return Discriminator(**dict(size=SIZE, channels={4: 6, 8: 4}) | fields)
 
 
-def objective(layout=Layout(), *, model=None, score=None, **fields):
+def objective(layout=None, *, model=None, score=None, **fields):
     """The whole objective, with plain SGD: an update is then proportional to its gradient."""
     defaults = dict(
         generator=model or generator(),
@@ -46,7 +50,7 @@ def objective(layout=Layout(), *, model=None, score=None, **fields):
         discriminator_optimizer=optax.sgd(0.05),
         r1_every=2,
         ema_decay=0.9,
-        layout=layout,
+        layout=layout or Layout(),
     )
     return Adversarial(**defaults | fields)
 
@@ -76,9 +80,7 @@ def variables(model, *arguments, seed=0, **options):
             noise=jax.random.split(jax.random.key(0), 1),
             method='generate',
         )
-    shapes = jax.eval_shape(
-        lambda key: model.init(key, *arguments, **options), jax.random.key(0)
-    )
+    shapes = jax.eval_shape(lambda key: model.init(key, *arguments, **options), jax.random.key(0))
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
 
@@ -97,29 +99,54 @@ def prepare_data(folder):
     return folder
 
 
-def flags(data_folder, **fields):
-    """The command line of `jaxgen.train` for the smallest run on 'tiny'; `fields` override its own.
+# The smallest run of the real command: `data__name` is the field data.name.
+RUN = dict(
+    data__name='tiny',
+    model__size=4,
+    model__features=4,
+    model__first_width=4,
+    model__block_widths=(4,),
+    model__latent=4,
+    model__style=4,
+    model__mapping_layers=1,
+    discriminator__channels=(4,),
+    loss__r1_every=2,
+    sample_every=0,
+    samples=4,
+    evaluate_every=0,
+)
 
-    Names of fields are written with two underscores for the dot.
-    """
-    defaults = dict(
-        data__name='tiny',
-        data__dir=data_folder,
-        model__size=4,
-        model__features=4,
-        model__first_width=4,
-        model__block_widths='(4,)',
-        model__latent=4,
-        model__style=4,
-        model__mapping_layers=1,
-        discriminator__channels='(4,)',
-        loss__r1_every=2,
-        sample_every=0,
-        samples=4,
-        evaluate_every=0,
+
+def config(**fields):
+    """The config of the smallest run; `fields` override its own."""
+    config = get_config('smoke')
+    config.update_from_flattened_dict(
+        {name.replace('__', '.'): value for name, value in (RUN | fields).items()}
     )
-    overrides = {name.replace('__', '.'): value for name, value in (defaults | fields).items()}
+    return config
+
+
+def flags(data_folder, **fields):
+    """The command line of `jaxgen.train` for the smallest run; `fields` override its own."""
+    overrides = RUN | dict(data__dir=data_folder) | fields
     return [
         '--config=configs/cips.py:smoke',
-        *(f'--config.{name}={value}' for name, value in overrides.items()),
+        *(f'--config.{name.replace("__", ".")}={value}' for name, value in overrides.items()),
     ]
+
+
+def make_run(folder, **fields):
+    """A run's folder as if it had been trained to step 5: every number of the state is random."""
+    settings = config(**fields)
+    folder = workdir.create(str(folder))
+    workdir.adopt_config(folder, settings)
+    objective = tasks.make_objective(settings)
+    rng = np.random.default_rng(0)
+    state = jax.tree.map(
+        lambda x: rng.normal(size=x.shape).astype(x.dtype),
+        jax.eval_shape(objective.init_state, jax.random.key(0)),
+    )
+    checkpoints = Checkpoints(folder / 'checkpoints')
+    checkpoints.save(5, jax.device_put(state), {})
+    checkpoints.close()
+    return folder

@@ -31,9 +31,7 @@ class Turns:
         self.config, self.plan, self.data, self.now = config, plan, data, now
         self.key = jax.random.key(1)
         self.state = plan.compile_init(objective.init_state)(jax.random.key(0))
-        self.phases = loop.compile_phases(
-            objective, plan, self.state, data.batches.at(0), self.key
-        )
+        self.phases = loop.compile_phases(objective, plan, self.state, data.batches.at(0), self.key)
         self.resumed: float | None = None
         self.looped: list[float] = []
         self.bare: list[float] = []

@@ -28,9 +28,7 @@ def generator(name: str, widths: tuple[int, ...], **options: Any) -> dict[str, t
             key, z, coords=jnp.zeros((1, 1, 1, 2)), noise=key[None], method='generate'
         )
     )
-    macs = count_macs(
-        lambda v: model.apply(v, z, noise=key[None], method='generate'), shapes
-    )
+    macs = count_macs(lambda v: model.apply(v, z, noise=key[None], method='generate'), shapes)
     return {f'{name}: parameters': size(shapes), f'{name}: GMAC': round(macs / 1e9, 1)}
 
 

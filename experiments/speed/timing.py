@@ -31,7 +31,9 @@ def parser(description: str) -> argparse.ArgumentParser:
     """The options that all scripts share."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument('--json', action='store_true', help='one JSON object per row')
-    options.add_argument('--clock', choices=CLOCKS, default='wall', help='elapsed or processor time')
+    options.add_argument(
+        '--clock', choices=CLOCKS, default='wall', help='elapsed or processor time'
+    )
     options.add_argument('--quick', action='store_true', help='toy sizes: shows that it runs')
     return options
 
@@ -85,7 +87,9 @@ def report(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     cells = [list(rows[0])] + [[_cell(value) for value in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
-        print('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
     print(f'machine: {machine()}')
 
 

@@ -45,7 +45,9 @@ def dense(p: Params, x: torch.Tensor, lr_multiplier: float = 1.0) -> torch.Tenso
     return torch.addmm(p['bias'] * lr_multiplier, x, kernel)
 
 
-def modulated(p: Params, x: torch.Tensor, w: torch.Tensor, demodulate: bool, form: str) -> torch.Tensor:
+def modulated(
+    p: Params, x: torch.Tensor, w: torch.Tensor, demodulate: bool, form: str
+) -> torch.Tensor:
     """Modulated dense layer, `[1 or B, N, C]` to `[B, N, D]`."""
     style = dense(p['affine'], w)
     kernel = p['kernel'] * (1 / math.sqrt(x.shape[-1]))

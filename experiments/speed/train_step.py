@@ -73,9 +73,7 @@ def torch_phases(config: ConfigDict, state: Any, form: str) -> dict[str, Callabl
     return {name: lambda f=getattr(trainer, name): f(image) for name in names}
 
 
-def measure(
-    name: str, config: ConfigDict, options: argparse.Namespace
-) -> list[dict[str, Any]]:
+def measure(name: str, config: ConfigDict, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each phase and one for the step."""
     calls, gflop, state = jaxgen_phases(config)
     shares = {p: 1 / config.loss.r1_every if p == 'r1' else 1.0 for p in calls}
@@ -98,14 +96,16 @@ def measure(
         own = seconds['jaxgen', phase]
         other = None if best is None else seconds[best, phase]
         peak_share = gflop[phase] / own * seconds['matmul'] / matmul_gflop
-        rows.append({
-            'measured': f'{name}: {phase}, img/s',
-            'jaxgen': float(config.batch_size / np.median(own)),
-            'other': None if best is None else float(config.batch_size / np.median(other)),
-            'ratio': None if best is None else float(np.median(other / own)),
-            'gflop': gflop[phase],
-            'share of matmul peak': float(np.median(peak_share)),
-        })
+        rows.append(
+            {
+                'measured': f'{name}: {phase}, img/s',
+                'jaxgen': float(config.batch_size / np.median(own)),
+                'other': None if best is None else float(config.batch_size / np.median(other)),
+                'ratio': None if best is None else float(np.median(other / own)),
+                'gflop': gflop[phase],
+                'share of matmul peak': float(np.median(peak_share)),
+            }
+        )
     return rows
 
 

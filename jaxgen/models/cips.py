@@ -125,7 +125,8 @@ class CIPSGenerator(nn.Module):
             raise ValueError(f'num_classes must be 0 (none) or more, got {self.num_classes}')
         if not (self.fourier or self.embedding):
             raise ValueError('fourier and embedding are both off: pixels would have no position')
-        if not self.block_widths or min((self.first_width, *self.block_widths)) < 1:
+        widths = (self.first_width, *self.block_widths)
+        if not self.block_widths or not all(isinstance(w, int) and w > 0 for w in widths):
             raise ValueError(
                 'first_width and block_widths must be positive, at least one block, got '
                 f'{self.first_width} and {tuple(self.block_widths)}'
@@ -136,9 +137,7 @@ class CIPSGenerator(nn.Module):
         ):
             if value not in allowed:
                 raise ValueError(f'{name} must be one of {allowed}, got {value!r}')
-        if self.activation == 'sinrelu' and any(
-            width % 2 for width in (self.first_width, *self.block_widths)
-        ):
+        if self.activation == 'sinrelu' and any(width % 2 for width in widths):
             raise ValueError('sinrelu needs even widths: half of the channels are sines')
         activation(self.activation)
 
@@ -282,15 +281,17 @@ class CIPSGenerator(nn.Module):
         noise: jax.Array | Sequence[jax.Array] | None = None,
         update_average: bool = False,
         split_pixels: Callable[[jax.Array], jax.Array] = lambda x: x,
+        split_styles: Callable[[jax.Array], jax.Array] = lambda w: w,
     ) -> jax.Array:
         """What a training step calls: latents `[B, latent]` to images `[B, H, W, 3]`.
 
         `coords` is an image of coordinates `[1 or B, H, W, 2]`, or None for the training frame.
-        `split_pixels` says how lists of pixels `[1 or B, N, C]` lie on the devices.
+        `split_pixels` says how lists of pixels `[1 or B, N, C]` lie on the devices, `split_styles`
+        how w does.
         """
         height, width = self.frame if coords is None else coords.shape[1:3]
         places = None if coords is None else coords.reshape(-1, height * width, 2)
-        w = self.mapping(z, label, update_average=update_average)
+        w = split_styles(self.mapping(z, label, update_average=update_average))
         features = split_pixels(self.encode(places))
         rgb = self.synthesize(features, w, self.make_noise(places, noise))
         return split_pixels(rgb).reshape(-1, height, width, 3)

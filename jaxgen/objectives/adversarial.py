@@ -228,6 +228,7 @@ class Adversarial:
             noise=noise,
             update_average=update_average,
             split_pixels=self.layout.pixels,
+            split_styles=self.layout.styles,
             method='generate',
             mutable=['stats'],
         )

@@ -6,6 +6,8 @@ import pathlib
 
 import jax
 
+from jaxgen.errors import UserError
+
 
 def launched_on_several_hosts() -> bool:
     """Whether the environment says that this process is one of several.
@@ -13,8 +15,8 @@ def launched_on_several_hosts() -> bool:
     Known launchers: JAX's own variables, SLURM, Open MPI, TPU pods on GKE and on Cloud TPU VMs.
     """
     environment = os.environ
-    if 'JAX_COORDINATOR_ADDRESS' in environment:
-        return int(environment.get('JAX_NUM_PROCESSES', '1')) > 1
+    if (variables := _variables()) is not None:
+        return variables[1] > 1
     if int(environment.get('SLURM_NTASKS', '1')) > 1 and 'SLURM_PROCID' in environment:
         return True
     if int(environment.get('OMPI_COMM_WORLD_SIZE', '1')) > 1:
@@ -29,15 +31,30 @@ def initialize() -> None:
     """Calls `jax.distributed.initialize` where the run has several hosts; before any jax operation.
 
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say it where no launcher does.
+
+    Raises:
+      UserError: the first of these without the others.
     """
     if not launched_on_several_hosts():
         return
-    address = os.environ.get('JAX_COORDINATOR_ADDRESS')
-    if address is None:
+    variables = _variables()
+    if variables is None:
         jax.distributed.initialize()
         return
     if jax.config.jax_platforms == 'cpu':
         jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-    jax.distributed.initialize(
-        address, int(os.environ['JAX_NUM_PROCESSES']), int(os.environ['JAX_PROCESS_ID'])
-    )
+    jax.distributed.initialize(*variables)
+
+
+def _variables() -> tuple[str, int, int] | None:
+    """Coordinator, number of processes and this one's index, where JAX's variables give them."""
+    address = os.environ.get('JAX_COORDINATOR_ADDRESS')
+    if address is None:
+        return None
+    numbers = [os.environ.get(name, '') for name in ('JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')]
+    if not all(number.isdecimal() for number in numbers) or int(numbers[1]) >= int(numbers[0]):
+        raise UserError(
+            'with JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID (from 0) must be '
+            f'set too, got {numbers[0]!r} and {numbers[1]!r}'
+        )
+    return address, int(numbers[0]), int(numbers[1])

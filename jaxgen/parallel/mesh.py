@@ -48,6 +48,10 @@ class Layout:
         """Whole images `[B, ...]`: the batch over all devices."""
         return self._constrain(x, (DATA, PIXEL))
 
+    def styles(self, w: jax.Array) -> jax.Array:
+        """Styles `[B, W]`: every device has those of its rows, whichever pixels it draws."""
+        return self._constrain(w, DATA)
+
     def pixels(self, x: jax.Array) -> jax.Array:
         """Lists of pixels `[B, N, C]`; a leading 1 is shared by the batch."""
         return self._constrain(x, DATA if x.shape[0] > 1 else None, PIXEL)

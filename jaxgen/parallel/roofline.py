@@ -111,6 +111,7 @@ def compile_phase(
     *,
     model_macs: float,
     executed_macs: float,
+    options: Mapping[str, str] | None = None,
 ) -> Phase:
     """Compiles a phase and reads the result; running out of the device's memory is a result too.
 
@@ -119,10 +120,11 @@ def compile_phase(
         lowered: for a mesh of `mesh_shape` (axis to size, in the order of its devices).
         model_macs, executed_macs: by `flops.count_macs`, over all devices, of the phase without and
             with rematerialisation.
+        options: of the compiler; those that it doesn't know are left out, all together.
     """
     start = time.monotonic()
     try:
-        compiled = lowered.compile()
+        compiled = _compile(lowered, options)
     except jax.errors.JaxRuntimeError as error:
         shortage = shortage_in(str(error))
         if shortage is None:
@@ -142,6 +144,15 @@ def compile_phase(
         cycles=work.cycles,
         collectives=work.collectives,
     )
+
+
+def _compile(lowered: jax.stages.Lowered, options: Mapping[str, str] | None) -> jax.stages.Compiled:
+    try:
+        return lowered.compile(compiler_options=dict(options or {}) or None)
+    except jax.errors.JaxRuntimeError as error:
+        if 'No such compile option' not in str(error):
+            raise
+        return lowered.compile()
 
 
 def shortage_in(message: str) -> str | None:

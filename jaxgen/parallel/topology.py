@@ -10,6 +10,7 @@ import dataclasses
 import importlib.util
 import os
 import re
+from collections.abc import Mapping
 
 import jax
 from jax.experimental import topologies
@@ -17,6 +18,8 @@ from jax.experimental import topologies
 from jaxgen.errors import UserError
 
 GIB = 2**30
+# Equal fusions are compiled once: half the time for CIPS, with the same memory and cycles.
+OPTIONS = {'xla_jf_hlo_deduplication': 'true'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,12 +92,18 @@ EXAMPLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Devices to compile for. `device` is what each of them can do; None for CPUs."""
+    """Devices to compile for.
+
+    Attributes:
+        device: what each of them can do; None for CPUs.
+        options: of the compiler, for a result that is the same sooner.
+    """
 
     name: str
     devices: tuple[jax.Device, ...]
     chips: int
     device: Chip | None
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def open_topology(name: str) -> Topology:
@@ -152,4 +161,4 @@ def _tpus(name: str, chip: Chip) -> Topology:
         ) from None
     devices = tuple(described.devices)
     chips = len({tuple(device.coords) for device in devices})
-    return Topology(name, devices, chips, chip.share(len(devices) // chips))
+    return Topology(name, devices, chips, chip.share(len(devices) // chips), OPTIONS)

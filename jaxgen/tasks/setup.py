@@ -1,6 +1,7 @@
 """What every task needs from a config: checks, data and the plan for the devices."""
 
 import dataclasses
+import operator
 
 import jax
 from ml_collections import ConfigDict
@@ -10,6 +11,23 @@ from jaxgen.data.sources import Source, open_source
 from jaxgen.errors import UserError
 from jaxgen.parallel.mesh import make_mesh
 from jaxgen.parallel.plan import PLANS, Plan
+
+AT_LEAST_ONE = (
+    'steps',
+    'batch_size',
+    'samples',
+    'log_every',
+    'checkpoint_every',
+    'checkpoints_to_keep',
+    'data.threads',
+)
+NEVER_IF_ZERO = (
+    'sample_every',
+    'evaluate_every',
+    'checkpoint_keep_period',
+    'loss.r1_every',
+    'optimizer.generator_interval',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +48,16 @@ def image_shape(config: ConfigDict) -> tuple[int, int, int]:
 
 def check(config: ConfigDict) -> None:
     """What can be wrong with the numbers alone; UserError says what is allowed."""
-    for name in ('steps', 'batch_size', 'log_every', 'checkpoint_every', 'checkpoints_to_keep'):
-        if config[name] < 1:
-            raise UserError(f'{name} must be at least 1, got {config[name]}')
-    for name in ('sample_every', 'evaluate_every', 'checkpoint_keep_period'):
-        if config[name] < 0:
-            raise UserError(f'{name} must be 0 (never) or more, got {config[name]}')
+    for name in AT_LEAST_ONE:
+        if (value := operator.attrgetter(name)(config)) < 1:
+            raise UserError(f'{name} must be at least 1, got {value}')
+    for name in NEVER_IF_ZERO:
+        if (value := operator.attrgetter(name)(config)) < 0:
+            raise UserError(f'{name} must be 0 (never) or more, got {value}')
+    if not 0 <= config.seed < 2**31 - 1:
+        raise UserError(f'seed must be from 0 to {2**31 - 2}, got {config.seed}')
+    if not 0 <= config.ema_decay < 1:
+        raise UserError(f'ema_decay must be from 0 to below 1, got {config.ema_decay}')
     if config.data.label and not config.model.num_classes:
         raise UserError('data.label is True but model.num_classes is 0: say how many classes')
     if config.model.num_classes and not config.data.label:
@@ -84,12 +106,20 @@ def make_plan(config: ConfigDict, devices: list[jax.Device] | None = None) -> Pl
         raise UserError(
             f'batch_size must be a multiple of the {mesh.size} devices, got {config.batch_size}'
         )
-    group = config.discriminator.minibatch_std_group
+    group, grouping = (
+        config.discriminator.minibatch_std_group,
+        config.discriminator.minibatch_std_grouping,
+    )
     rows = config.batch_size // mesh.size
     if config.plan == 'pmap' and group and mesh.size > 1 and rows % group:
         raise UserError(
             f"plan='pmap' forms minibatch-stddev groups on one device: batch_size must be a "
             f'multiple of {mesh.size} devices × {group}, got {config.batch_size}'
+        )
+    if config.plan == 'pmap' and group and mesh.size > 1 and grouping == 'strided':
+        raise UserError(
+            "plan='pmap' forms minibatch-stddev groups on one device: minibatch_std_grouping must "
+            "be 'contiguous', got 'strided'"
         )
     if group and config.batch_size > group and config.batch_size % group:
         raise UserError(

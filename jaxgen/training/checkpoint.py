@@ -8,7 +8,10 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from jax.sharding import Sharding
+
+from jaxgen.errors import UserError
 
 PyTree = Any
 
@@ -57,7 +60,8 @@ class Checkpoints:
         it is tried.
 
         Raises:
-          OSError: there are checkpoints, but none can be read.
+          UserError: a checkpoint is whole, but not one of `shapes`; or there are checkpoints, but
+            none can be read.
         """
         steps = self.steps()
         for step in reversed(steps):
@@ -65,9 +69,32 @@ class Checkpoints:
                 return step, self.restore(step, shapes, sharding)
             # Whatever orbax or tensorstore raises for damaged files: there is no common class.
             except Exception as error:
+                if difference := self._difference(step, shapes):
+                    raise UserError(
+                        f'checkpoint {self.directory / str(step)} is one of another model: '
+                        f'{difference}'
+                    ) from error
                 self._set_aside(step, error)
         if steps:
-            raise OSError(f'none of the checkpoints {steps} in {self.directory} can be read')
+            raise UserError(
+                f'none of the checkpoints {steps} of {self.directory} can be read; the same '
+                'command now starts from the beginning'
+            )
+        return None
+
+    def _difference(self, step: int, shapes: PyTree) -> str | None:
+        """The first array that a checkpoint and `shapes` do not share; None if it can't be told."""
+        try:
+            with ocp.StandardCheckpointer() as reader:
+                saved = reader.metadata(self.directory / str(step) / 'state').item_metadata
+            found, wanted = _shapes_by_name(saved.tree), _shapes_by_name(shapes)
+        # As damaged as the rest.
+        except Exception:
+            return None
+        for name in sorted(found.keys() | wanted.keys()):
+            before, now = found.get(name, 'absent'), wanted.get(name, 'absent')
+            if before != now:
+                return f'{name} is {before} there and {now} here'
         return None
 
     def _set_aside(self, step: int, error: Exception) -> None:
@@ -84,6 +111,8 @@ class Checkpoints:
             while target.exists():
                 target = target.with_name(target.name + '-again')
             (self.directory / str(step)).rename(target)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f'checkpoint {step} set aside')
         self._manager.reload()
 
     def wait(self) -> None:
@@ -94,3 +123,11 @@ class Checkpoints:
         """Finishes writing and lets go of the directory."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _shapes_by_name(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    """{'generator/params/input/kernel': (16, 8), …}, the same for dicts and dataclasses."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

@@ -5,6 +5,7 @@ needs the state alone.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -12,10 +13,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
@@ -62,9 +64,9 @@ def train(
     if jax.process_index() == 0:
         run_folder.drop_metrics_after(folder, start)
     journal = Journal(config, folder, checkpoints, start)
-    stop = _stop_requests()
     batches = data.batches.iterate(start, threads=config.data.threads)
-    try:
+    closing = contextlib.closing
+    with closing(checkpoints), closing(journal), closing(batches), _stop_requests() as stop:
         if start < config.steps:
             phases = compile_phases(objective, plan, state, data.batches.at(start), run_key)
             journal.start()
@@ -72,25 +74,23 @@ def train(
             batch = plan.put_batch(next(batches))
             state, metrics = train_step(phases, step - 1, state, batch, run_key)
             journal.step(step, metrics)
-            last = step == config.steps or _stop_agreed(stop, step)
+            stopping, done = _stop_agreed(stop, step), step == config.steps
+            last = stopping or done
             if last or _due(step, config.log_every):
                 journal.log(step)
-            if last or _due(step, config.sample_every):
+            # Asked to stop, a machine may have seconds left: the state is what must be saved.
+            if not stopping and (done or _due(step, config.sample_every)):
                 journal.picture(step, sample(state))
-            if (last and config.evaluate_every) or _due(step, config.evaluate_every):
+            if not stopping and (done or _due(step, config.evaluate_every)):
                 journal.scalars(step, evaluate(state))
             if last or _due(step, config.checkpoint_every):
-                journal.check(step)
+                journal.check(step, state)
                 checkpoints.save(step, state, {'config': run_folder.flatten(config)})
             if last:
                 break
         checkpoints.wait()
         journal.finish(interrupted=stop.is_set())
         return state
-    finally:
-        batches.close()
-        journal.close()
-        checkpoints.close()
 
 
 def _restore_or_init(
@@ -153,19 +153,25 @@ class Journal:
         self._pending.append((step, metrics))
         self._bar.update()
 
-    def check(self, step: int) -> None:
-        """Raises NonFiniteLoss if a step since the last call of `log` was not finite."""
+    def check(self, step: int, state: PyTree = None) -> None:
+        """Raises NonFiniteLoss if a step since the last `log`, or `state`, is not finite."""
         self._pending = [(s, jax.device_get(m)) for s, m in self._pending]
         for at, metrics in self._pending:
             bad = [name for name, value in merge([metrics]).items() if not math.isfinite(value)]
             if bad:
-                steps = self._checkpoints.steps()
-                good = (
-                    f'the last good checkpoint is {self._checkpoints.directory / str(steps[-1])}'
-                    if steps
-                    else 'there is no checkpoint yet'
-                )
-                raise NonFiniteLoss(f'{", ".join(bad)} is not finite at step {at}; {good}')
+                raise self._not_finite(', '.join(bad), at)
+        # An update may have become infinite after the last loss was taken.
+        if not _all_finite(state):
+            raise self._not_finite('the state', step)
+
+    def _not_finite(self, what: str, step: int) -> NonFiniteLoss:
+        steps = self._checkpoints.steps()
+        good = (
+            f'the last good checkpoint is {self._checkpoints.directory / str(steps[-1])}'
+            if steps
+            else 'there is no checkpoint yet'
+        )
+        return NonFiniteLoss(f'{what} is not finite at step {step}; {good}')
 
     def log(self, step: int) -> None:
         """Reads the metrics since the last call, writes their means."""
@@ -181,7 +187,7 @@ class Journal:
 
     def scalars(self, step: int, values: dict[str, float], show: tuple[str, ...] = ()) -> None:
         """Writes metrics; `show` are those for the progress bar, all are printed if it is empty."""
-        if self._recorder is None:
+        if self._recorder is None or not values:
             return
         self._recorder.scalars(step, values)
         shown = {name: values[name] for name in show or values if name in values}
@@ -225,19 +231,29 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _stop_requests() -> threading.Event:
+@jax.jit
+def _all_finite(tree: PyTree) -> jax.Array:
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in leaves]))
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
     """An event set by SIGTERM or SIGINT; a second SIGINT kills as usual."""
     event = threading.Event()
+    # On several hosts jax's own handler takes SIGTERM; see `_stop_agreed`.
+    signals = [signal.SIGINT] + [signal.SIGTERM] * (jax.process_count() == 1)
 
     def request(signum: int, frame: Any) -> None:
         event.set()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    # On several hosts jax's own handler takes SIGTERM; see `_stop_agreed`.
-    if jax.process_count() == 1:
-        signal.signal(signal.SIGTERM, request)
-    signal.signal(signal.SIGINT, request)
-    return event
+    handlers = {number: signal.signal(number, request) for number in signals}
+    try:
+        yield event
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _stop_agreed(event: threading.Event, step: int) -> bool:

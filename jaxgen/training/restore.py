@@ -67,10 +67,12 @@ def restore(workdir: str | pathlib.Path, *, ema: bool = True) -> Run:
     config = read_config(workdir)
     plan = JitPlan(make_mesh())
     objective = tasks.make_objective(config)
-    checkpoints = Checkpoints(pathlib.Path(workdir).expanduser() / 'checkpoints')
     shapes = jax.eval_shape(objective.init_state, jax.random.key(0))
-    found = checkpoints.restore_latest(shapes, plan.state_sharding())
-    checkpoints.close()
+    folder, found = pathlib.Path(workdir).expanduser() / 'checkpoints', None
+    if folder.is_dir():
+        checkpoints = Checkpoints(folder)
+        found = checkpoints.restore_latest(shapes, plan.state_sharding())
+        checkpoints.close()
     if found is None:
         raise UserError(f'workdir {str(workdir)!r} has no checkpoint yet')
     step, state = found

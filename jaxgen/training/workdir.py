@@ -19,6 +19,8 @@ from jaxgen.errors import UserError
 
 # A run that differs in one of these is another model: its checkpoints do not fit.
 MODEL_FIELDS = ('task', 'model.', 'discriminator.')
+# Not of the model but of how it is computed.
+COMPUTATION_FIELDS = ('.dtype', '.remat')
 
 
 def create(workdir: str) -> pathlib.Path:
@@ -63,16 +65,25 @@ def adopt_config(workdir: pathlib.Path, config: ConfigDict) -> list[str]:
       UserError: the folder holds a run of another model.
     """
     path = workdir / 'config.json'
-    differences = []
+    differences: list[str] = []
     if path.exists():
         old, new = flatten(read_config(workdir)), flatten(config)
         missing = '(not set)'
-        differences = [
-            f'{name}: {old.get(name, missing)} before, {new.get(name, missing)} now'
+        changed = [
+            name
             for name in sorted(old.keys() | new.keys())
             if old.get(name, missing) != new.get(name, missing)
         ]
-        other = [line for line in differences if line.startswith(MODEL_FIELDS)]
+        lines = {
+            name: f'{name}: {old.get(name, missing)} before, {new.get(name, missing)} now'
+            for name in changed
+        }
+        differences = list(lines.values())
+        other = [
+            line
+            for name, line in lines.items()
+            if name.startswith(MODEL_FIELDS) and not name.endswith(COMPUTATION_FIELDS)
+        ]
         if other:
             raise UserError(
                 f'workdir {str(workdir)!r} holds a run of another model ({"; ".join(other)}): '

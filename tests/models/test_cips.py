@@ -248,10 +248,11 @@ def test_what_cannot_be_built_is_one_line_with_the_value_and_what_is_allowed(fie
 
 
 def count_parameters(model):
-    shapes = jax.eval_shape(
-        lambda key: model.init(key, jnp.zeros((1, model.latent)), method='generate', noise=key[None]),
-        jax.random.key(0),
-    )
+    def init(key):
+        z = jnp.zeros((1, model.latent))
+        return model.init(key, z, noise=key[None], method='generate')
+
+    shapes = jax.eval_shape(init, jax.random.key(0))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes['params']))
 
 

@@ -81,9 +81,7 @@ def test_noise_is_added_before_bias_and_activation_by_its_learned_strength():
     w, noise = (RNG.normal(size=s).astype(np.float32) for s in ((2, 5), (2, 6, 1)))
     variables = layer.init(KEY, x, w, noise)
     assert float(variables['params']['noise_scale']) == 0
-    np.testing.assert_array_equal(
-        layer.apply(variables, x, w, noise), layer.apply(variables, x, w)
-    )
+    np.testing.assert_array_equal(layer.apply(variables, x, w, noise), layer.apply(variables, x, w))
     variables = moved(variables)
     linear = StyledDense(4, use_noise=True, activation='linear')
     added = np.asarray(linear.apply(variables, x, w, noise)) - linear.apply(variables, x, w)

@@ -81,12 +81,12 @@ def test_demodulation_gives_unit_variance_for_any_size_of_style(arrays):
 
 
 def test_dtype_is_that_of_the_result_and_of_the_matmul_only(arrays):
-    x, kernel, style = arrays(dtype=np.float32)
+    x, kernel, style = map(jnp.asarray, arrays(dtype=np.float32))
     for form in FORMS:
         y = modulated_dense(x, kernel, style, form=form, dtype=jnp.bfloat16)
         assert y.dtype == jnp.bfloat16
         np.testing.assert_allclose(
-            y.astype(np.float32), by_loops(x, kernel, style, True), rtol=0.03, atol=0.05
+            y.astype(np.float32), by_loops(*arrays(), True), rtol=0.03, atol=0.05
         )
 
 

@@ -27,9 +27,10 @@ def test_a_patch_is_every_nth_row_and_column_from_its_corner_with_their_coordina
         n = int(where.stride)
         strides.add(n)
         for b in range(BATCH):
-            rows = [int(where.row_phase[b]) + n * (int(where.top[b]) + i) for i in range(SIDE)]
-            columns = [int(where.column_phase[b]) + n * (int(where.left[b]) + i) for i in range(SIDE)]
-            assert 0 <= min(rows + columns)
+            top, left = int(where.top[b]), int(where.left[b])
+            rows = [int(where.row_phase[b]) + n * (top + i) for i in range(SIDE)]
+            columns = [int(where.column_phase[b]) + n * (left + i) for i in range(SIDE)]
+            assert min(rows + columns) >= 0
             assert max(rows + columns) < SIZE
             for i, row in enumerate(rows):
                 np.testing.assert_array_equal(taken[b, i], image[b, row, columns])
@@ -41,9 +42,7 @@ def test_a_place_depends_on_its_slot_and_not_on_the_rest_of_the_batch():
     whole, part = drawn(1, range(6)), drawn(1, [4, 2])
     assert int(whole.stride) == int(part.stride)
     for name in ('row_phase', 'column_phase', 'top', 'left'):
-        np.testing.assert_array_equal(
-            getattr(part, name), np.asarray(getattr(whole, name))[[4, 2]]
-        )
+        np.testing.assert_array_equal(getattr(part, name), np.asarray(getattr(whole, name))[[4, 2]])
 
 
 def test_phases_run_over_the_whole_range_of_the_released_loader():

@@ -206,7 +206,9 @@ class _Lowered:
     def __init__(self, error=None):
         self.error = error
 
-    def compile(self):
+    def compile(self, compiler_options=None):
+        if 'no such' in (compiler_options or {}):
+            raise jax.errors.JaxRuntimeError('INVALID_ARGUMENT: No such compile option: no such')
         if self.error:
             raise jax.errors.JaxRuntimeError(self.error)
         return self
@@ -221,9 +223,10 @@ class _Lowered:
         return TPU_STEP
 
 
-def _phase(name='generator', every=1, error=None):
-    macs = {'model_macs': 2e12, 'executed_macs': 3e12}
-    return roofline.compile_phase(name, every, _Lowered(error), MESH, **macs)
+def _phase(name='generator', every=1, error=None, options=None):
+    return roofline.compile_phase(
+        name, every, _Lowered(error), MESH, model_macs=2e12, executed_macs=3e12, options=options
+    )
 
 
 def _report(*phases, chip='v5e', **fields):
@@ -322,6 +325,10 @@ def test_a_phase_that_the_compiler_refuses_is_reported_by_name_and_leaves_no_est
     assert report.roofline() is None
     assert '20.10GiB' in report.render()
     assert json.loads(json.dumps(report.to_dict()))['fits'] is False
+
+
+def test_a_compiler_without_an_option_is_used_without_it():
+    assert _phase(options={'no such': 'true'}).memory == _phase().memory
 
 
 def test_any_other_error_of_the_compiler_is_raised():

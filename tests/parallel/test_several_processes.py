@@ -1,0 +1,167 @@
+"""Two processes of two devices each train in step with one process of four."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen import tasks
+from jaxgen.errors import UserError
+from jaxgen.parallel import distributed
+from jaxgen.parallel.mesh import make_mesh
+from jaxgen.parallel.plan import JitPlan
+from jaxgen.training import workdir
+from jaxgen.training.checkpoint import Checkpoints
+from tests import tiny
+from tests.fork_server import ROOT
+
+STEPS = 3
+
+
+@pytest.fixture(scope='module')
+def train(tiny_data):
+    """Starts the real command on one of the processes of a run."""
+    arguments = tiny.flags(
+        tiny_data,
+        steps=STEPS,
+        batch_size=8,
+        discriminator__minibatch_std_group=2,
+        model__noise='random',
+        log_every=1,
+        sample_every=2,
+        checkpoint_every=2,
+        # With an ε this large Adam is proportional to the gradient, as SGD is.
+        optimizer__eps=1.0,
+        optimizer__learning_rate=0.1,
+    )
+
+    def start(folder, devices, **environment):
+        return subprocess.Popen(
+            [sys.executable, '-m', 'jaxgen.train', *arguments, f'--workdir={folder}'],
+            cwd=ROOT,
+            env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope='module')
+def folders(train, tmp_path_factory):
+    """The run of one process and that of two, which went on at the same time."""
+    one, two = (tmp_path_factory.mktemp('processes') / name for name in ('one', 'two'))
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        address = f'localhost:{free.getsockname()[1]}'
+    pair = [
+        train(
+            two,
+            2,
+            JAX_COORDINATOR_ADDRESS=address,
+            JAX_NUM_PROCESSES='2',
+            JAX_PROCESS_ID=str(index),
+        )
+        for index in range(2)
+    ]
+    for process in (train(one, 4), *pair):
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        # The first process speaks for all.
+        assert ('done: ' in out) == (process is not pair[1])
+    return one, two
+
+
+def state(folder, step):
+    """A checkpoint, restored on the devices of this process, whichever wrote it."""
+    objective = tasks.make_objective(workdir.read_config(folder))
+    checkpoints = Checkpoints(folder / 'checkpoints')
+    shapes = jax.eval_shape(objective.init_state, jax.random.key(0))
+    restored = checkpoints.restore(step, shapes, JitPlan(make_mesh()).state_sharding())
+    checkpoints.close()
+    return jax.device_get(restored)
+
+
+@pytest.mark.parametrize('step', [2, STEPS])
+def test_the_states_are_equal(folders, step):
+    one, two = (jax.tree.leaves_with_path(state(folder, step)) for folder in folders)
+    for (path, a), (_, b) in zip(one, two, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5, err_msg=str(path))
+
+
+def test_training_moved_the_state(folders):
+    first, last = (jax.tree.leaves(state(folders[1], step)) for step in (2, STEPS))
+    assert sum(np.abs(a - b).max() > 1e-4 for a, b in zip(first, last, strict=True)) > 10
+
+
+def test_the_metrics_are_equal_and_written_once(folders):
+    one, two = (
+        [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+        for folder in folders
+    )
+    assert [line['step'] for line in two] == [line['step'] for line in one] == [1, 2, 3]
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys()
+        for name in a.keys() - {'time', 'images_per_second'}:
+            assert b[name] == pytest.approx(a[name], rel=1e-5, abs=1e-5)
+
+
+def test_the_sample_grids_are_equal(folders):
+    for name in ('00000002.png', '00000003.png'):
+        one, two = (np.asarray(Image.open(f / 'samples' / name), np.int32) for f in folders)
+        assert np.abs(one - two).max() <= 1
+
+
+LAUNCHERS = ('JAX_', 'SLURM_', 'OMPI_', 'TPU_')
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets only the given variables of those that launchers set."""
+
+    def only(variables):
+        for name in [name for name in os.environ if name.startswith(LAUNCHERS)]:
+            monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return only
+
+
+JAX = dict(JAX_COORDINATOR_ADDRESS='a:1')
+
+
+@pytest.mark.parametrize(
+    ('variables', 'several'),
+    [
+        (JAX | dict(JAX_NUM_PROCESSES='2', JAX_PROCESS_ID='1'), True),
+        (JAX | dict(JAX_NUM_PROCESSES='1', JAX_PROCESS_ID='0'), False),
+        (dict(SLURM_NTASKS='4', SLURM_PROCID='0'), True),
+        # A shell within an allocation, not a task of it.
+        (dict(SLURM_NTASKS='4'), False),
+        (dict(SLURM_NTASKS='1', SLURM_PROCID='0'), False),
+        (dict(OMPI_COMM_WORLD_SIZE='2'), True),
+        (dict(TPU_WORKER_HOSTNAMES='a,b'), True),
+        (dict(TPU_WORKER_HOSTNAMES='localhost'), False),
+    ],
+)
+def test_several_hosts_are_told_from_the_launcher(environment, variables, several):
+    environment(variables)
+    assert distributed.launched_on_several_hosts() == several
+
+
+@pytest.mark.parametrize(
+    'variables',
+    [{}, dict(JAX_NUM_PROCESSES='2'), dict(JAX_NUM_PROCESSES='2', JAX_PROCESS_ID='2')],
+)
+def test_an_address_without_the_rest_is_an_error_and_not_a_run_of_one(environment, variables):
+    environment(JAX | variables)
+    with pytest.raises(UserError, match='JAX_NUM_PROCESSES and JAX_PROCESS_ID'):
+        distributed.initialize()
