@@ -143,7 +143,14 @@ class PmapPlan:
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> PyTree:
         """See `Plan`; `[rows, ...]` becomes `[local devices, rows a device, ...]`."""
         local = len(self.mesh.local_devices)
-        return {name: rows.reshape(local, -1, *rows.shape[1:]) for name, rows in batch.items()}
+        split = {name: x.reshape(local, -1, *x.shape[1:]) for name, x in batch.items()}
+        if jax.process_count() == 1:
+            return split
+        # A step that is compiled ahead takes global arrays only.
+        sharding = NamedSharding(self.mesh, PartitionSpec(DATA))
+        return {
+            name: jax.make_array_from_process_local_data(sharding, x) for name, x in split.items()
+        }
 
 
 PLANS = {'jit': JitPlan, 'pmap': PmapPlan}

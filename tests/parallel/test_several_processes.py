@@ -41,9 +41,12 @@ def train(tiny_data):
         optimizer__learning_rate=0.1,
     )
 
-    def start(folder, devices, **environment):
+    def start(folder, devices, plan='jit', **environment):
         return subprocess.Popen(
-            [sys.executable, '-m', 'jaxgen.train', *arguments, f'--workdir={folder}'],
+            [
+                *(sys.executable, '-m', 'jaxgen.train', *arguments),
+                *(f'--config.plan={plan}', f'--workdir={folder}'),
+            ],
             cwd=ROOT,
             env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)} | environment,
             stdout=subprocess.PIPE,
@@ -54,29 +57,35 @@ def train(tiny_data):
     return start
 
 
+def said(process):
+    """What a process printed, once it has ended well."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
 @pytest.fixture(scope='module')
-def folders(train, tmp_path_factory):
-    """The run of one process and that of two, which went on at the same time."""
-    one, two = (tmp_path_factory.mktemp('processes') / name for name in ('one', 'two'))
+def one(train, tmp_path_factory):
+    """The run of one process with four devices."""
+    folder = tmp_path_factory.mktemp('processes') / 'one'
+    said(train(folder, 4))
+    return folder
+
+
+@pytest.fixture(scope='module', params=['jit', 'pmap'])
+def two(train, request, tmp_path_factory):
+    """The run of two processes with two devices each."""
+    folder = tmp_path_factory.mktemp('processes') / request.param
     with socket.socket() as free:
         free.bind(('localhost', 0))
         address = f'localhost:{free.getsockname()[1]}'
-    pair = [
-        train(
-            two,
-            2,
-            JAX_COORDINATOR_ADDRESS=address,
-            JAX_NUM_PROCESSES='2',
-            JAX_PROCESS_ID=str(index),
-        )
-        for index in range(2)
+    common = dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES='2')
+    processes = [
+        train(folder, 2, request.param, JAX_PROCESS_ID=str(index), **common) for index in range(2)
     ]
-    for process in (train(one, 4), *pair):
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-        # The first process speaks for all.
-        assert ('done: ' in out) == (process is not pair[1])
-    return one, two
+    # The first process speaks for all.
+    assert ['done: ' in said(process) for process in processes] == [True, False]
+    return folder
 
 
 def state(folder, step):
@@ -89,34 +98,33 @@ def state(folder, step):
     return jax.device_get(restored)
 
 
-@pytest.mark.parametrize('step', [2, STEPS])
-def test_the_states_are_equal(folders, step):
-    one, two = (jax.tree.leaves_with_path(state(folder, step)) for folder in folders)
-    for (path, a), (_, b) in zip(one, two, strict=True):
+def test_the_states_are_equal(one, two):
+    expected, found = (jax.tree.leaves_with_path(state(folder, STEPS)) for folder in (one, two))
+    for (path, a), (_, b) in zip(expected, found, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5, err_msg=str(path))
 
 
-def test_training_moved_the_state(folders):
-    first, last = (jax.tree.leaves(state(folders[1], step)) for step in (2, STEPS))
+def test_training_moved_the_state(two):
+    first, last = (jax.tree.leaves(state(two, step)) for step in (2, STEPS))
     assert sum(np.abs(a - b).max() > 1e-4 for a, b in zip(first, last, strict=True)) > 10
 
 
-def test_the_metrics_are_equal_and_written_once(folders):
-    one, two = (
+def test_the_metrics_are_equal_and_written_once(one, two):
+    expected, found = (
         [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
-        for folder in folders
+        for folder in (one, two)
     )
-    assert [line['step'] for line in two] == [line['step'] for line in one] == [1, 2, 3]
-    for a, b in zip(one, two, strict=True):
+    assert [line['step'] for line in found] == [line['step'] for line in expected] == [1, 2, 3]
+    for a, b in zip(expected, found, strict=True):
         assert a.keys() == b.keys()
         for name in a.keys() - {'time', 'images_per_second'}:
             assert b[name] == pytest.approx(a[name], rel=1e-5, abs=1e-5)
 
 
-def test_the_sample_grids_are_equal(folders):
+def test_the_sample_grids_are_equal(one, two):
     for name in ('00000002.png', '00000003.png'):
-        one, two = (np.asarray(Image.open(f / 'samples' / name), np.int32) for f in folders)
-        assert np.abs(one - two).max() <= 1
+        a, b = (np.asarray(Image.open(f / 'samples' / name), np.int32) for f in (one, two))
+        assert np.abs(a - b).max() <= 1
 
 
 LAUNCHERS = ('JAX_', 'SLURM_', 'OMPI_', 'TPU_')
