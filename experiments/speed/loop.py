@@ -25,7 +25,7 @@ from jaxgen.training import loop
 
 
 class Turns:
-    """The loop's `evaluate`: takes the time, then runs the bare step for as long as the loop ran."""
+    """The loop's `evaluate`: takes the time, then runs as many bare steps."""
 
     def __init__(self, config: ConfigDict, objective: Any, plan: Any, data: Any, now: Any) -> None:
         self.config, self.plan, self.data, self.now = config, plan, data, now

@@ -2,7 +2,7 @@
 
 The formulas and the layout of the parameters are jaxgen's, so that `from_numpy` of a jaxgen
 parameter tree gives the same images and scores. Written for speed within eager PyTorch: both
-formulations of the modulated layer, convolutions as oneDNN likes them, fused Adam.
+formulations of the modulated layer, separable filters, fused Adam.
 """
 
 import math
@@ -87,7 +87,7 @@ def generate(p: Params, z: torch.Tensor, coords: torch.Tensor, form: str) -> tor
 
 
 def blur(x: torch.Tensor, padding: tuple[int, int], stride: int = 1) -> torch.Tensor:
-    """[1, 3, 3, 1] along both axes, as slices and adds: faster here than a depthwise convolution."""
+    """[1, 3, 3, 1] along both axes, as slices and adds, as in jaxgen."""
     x = F.pad(x, padding + padding)
     for axis in (2, 3):
         length = (x.shape[axis] - 4) // stride + 1

@@ -69,8 +69,11 @@ def torch_phases(config: ConfigDict, state: Any, form: str) -> dict[str, Callabl
     )
     height, width, channels = tasks.image_shape(config)
     image = torch.rand(config.batch_size, channels, height, width) * 2 - 1
-    names = ('discriminator', 'r1', 'generator')
-    return {name: lambda f=getattr(trainer, name): f(image) for name in names}
+    return {
+        'discriminator': lambda: trainer.discriminator(image),
+        'r1': lambda: trainer.r1(image),
+        'generator': lambda: trainer.generator(image),
+    }
 
 
 def measure(name: str, config: ConfigDict, options: argparse.Namespace) -> list[dict[str, Any]]:
