@@ -20,6 +20,23 @@ def test_leaky_relu_takes_the_small_slope_at_zero_as_the_published_code_does():
     assert float(jax.grad(activation('lrelu'))(0.0)) == pytest.approx(0.2 * np.sqrt(2))
 
 
+def test_leaky_relu_can_be_differentiated_twice_as_r1_and_path_length_need():
+    def penalty(f):
+        # R1's shape: the squared gradient of a nonlinear score, differentiated by a parameter.
+        def squared_gradient(weight):
+            score = jax.grad(lambda x: jnp.sum(jnp.sin(weight * f(x) * x)))(X)
+            return jnp.sum(score**2)
+
+        return jax.grad(squared_gradient)(0.7)
+
+    def formula(x):
+        return np.sqrt(2) * jnp.where(x > 0, x, 0.2 * x)
+
+    np.testing.assert_allclose(penalty(activation('lrelu')), penalty(formula), rtol=1e-5)
+    hessian = jax.hessian(lambda x: jnp.sum(activation('lrelu')(x) ** 2))(jnp.array([-1.0, 2.0]))
+    np.testing.assert_allclose(hessian, np.diag([2 * 2 * 0.04, 2 * 2]), rtol=1e-5)
+
+
 def test_sinrelu_is_the_even_channels_rectified_then_the_odd_ones_as_sines():
     even, odd = X[:, ::2], X[:, 1::2]
     expected = np.sqrt(2) * np.concatenate([np.where(even > 0, even, 0.2 * even), np.sin(odd)], 1)
