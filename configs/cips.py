@@ -104,7 +104,7 @@ def _demo(config: ConfigDict) -> None:
     """Many cheap steps: at this size they count for more than width."""
     config.update(
         dict(
-            steps=7_000,
+            steps=6_000,
             batch_size=8,
             data=dict(name='photographs/hubble_deep_field', eval_split='test', threads=1),
             model=dict(
