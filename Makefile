@@ -26,7 +26,7 @@ help:  ## list the targets
 
 install: $(VENV)/.installed  ## the pinned dependencies, into .venv (PYTHON=... chooses the Python)
 
-demo: install  ## train CIPS on photographs, about 10 minutes on 2 cores
+demo: install  ## train CIPS on photographs, 8 minutes on 2 cores
 	@$(VENV)/bin/python -m jaxgen.train --config=configs/cips.py:demo --workdir=$(DEMO_DIR)
 
 test: install  ## all tests, on two cores (PYTEST_ARGS='tests/ops -x' for some)

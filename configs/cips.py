@@ -1,13 +1,21 @@
 """CIPS (arXiv 2011.13775): FFHQ at 256×256, the paper's uniform generator, on a v5e:4x4 slice.
 
 Expected (published): FID 4.38 on FFHQ-256, 2.92 on LSUN Churches, 3.61 on Landscapes, 69.67 on
-Satellite-Buildings, 48.47 on Satellite-Landscapes. Ours are not measured: no run of this size has
-been made yet. The variant after the colon chooses the data set:
+Satellite-Buildings, 48.47 on Satellite-Landscapes; 10.07 on FFHQ-1024, from the weights at 256;
+ablations on FFHQ-256 (300,000 steps at batch 16) base 6.31, ne 6.71, no_fourier 10.18, residual
+6.52, sine 10.0 (the last from memory). Ours are not measured: no run of this size has been made.
+The variant stands after the colon:
 
     --config=configs/cips.py                    FFHQ-256
-    --config=configs/cips.py:demo               32×32 crops of a photograph, minutes on two cores
-    --config=configs/cips.py:smoke              seconds on a CPU; shows that everything runs
-    churches, landscapes, satellite_buildings, satellite_landscapes
+    churches, landscapes, satellite_buildings, satellite_landscapes: the paper's other data sets
+    ffhq1024     patches of 256×256 at three scales; start it with --config.init_from=WORKDIR, the
+                 run (or the converted weights) at 256, whose embedding is kept and interpolated
+    panorama     a ring of 1024×256 learned from windows of ordinary wide images
+    ablation_base, ablation_ne, ablation_no_fourier, ablation_residual, ablation_sine
+    demo         32×32 crops of a photograph, minutes on two cores
+    smoke        seconds on a CPU; shows that everything runs
+
+_demo and _smoke shrink any variant: panorama_demo, ablation_ne_smoke.
 """
 
 from ml_collections import ConfigDict
@@ -22,18 +30,43 @@ DATA_SETS = {
 }
 
 
+# The paper's ablations: what differs from the base, in config.model.
+ABLATIONS = {
+    'ablation_base': {},
+    'ablation_ne': dict(embedding=False),
+    'ablation_no_fourier': dict(fourier=False),
+    'ablation_residual': dict(residual=True),
+    'ablation_sine': dict(activation='sin'),
+}
+VARIANTS = (*DATA_SETS, 'ffhq1024', 'panorama', *ABLATIONS)
+SIZES = ('demo', 'smoke')
+
+
 def get_config(variant: str = 'ffhq256') -> ConfigDict:
     """The config of `variant`."""
+    name, size = variant, ''
+    if variant in SIZES:
+        name, size = 'ffhq256', variant
+    elif variant.endswith(tuple(f'_{size}' for size in SIZES)):
+        name, _, size = variant.rpartition('_')
+    if name not in VARIANTS:
+        raise ValueError(
+            f'variant must be one of {[*VARIANTS, *SIZES]}, perhaps with _demo or _smoke behind, '
+            f'got {variant!r}'
+        )
     config = _paper()
-    if variant in DATA_SETS:
-        config.data.name = DATA_SETS[variant]
-    elif variant == 'demo':
+    if name in DATA_SETS:
+        config.data.name = DATA_SETS[name]
+    elif name in ABLATIONS:
+        config.update(dict(batch_size=16, model=ABLATIONS[name]))
+    if size:
         _demo(config)
-    elif variant == 'smoke':
-        _demo(config)
+    if size == 'smoke':
         _smoke(config)
-    else:
-        raise ValueError(f'variant must be one of {[*DATA_SETS, "demo", "smoke"]}, got {variant!r}')
+    if name == 'ffhq1024':
+        _large_images(config, small=bool(size))
+    elif name == 'panorama':
+        _panorama(config, small=bool(size))
     return config.lock()
 
 
@@ -42,6 +75,8 @@ def _paper() -> ConfigDict:
         dict(
             task='adversarial',
             seed=0,
+            # Folder of a run to take the first weights from; '': none.
+            init_from='',
             steps=300_000,
             batch_size=32,
             plan='jit',
@@ -49,6 +84,10 @@ def _paper() -> ConfigDict:
             data=dict(
                 name='ffhq256',
                 dir='',
+                # Side of the images, or (height, width); 0: model.size, the embedding's grid.
+                size=0,
+                # Side of the parts of images that are trained on; 0: whole images.
+                patch=0,
                 train_split='train',
                 eval_split='train',
                 flip=True,
@@ -68,6 +107,7 @@ def _paper() -> ConfigDict:
                 fourier=True,
                 embedding=True,
                 lookup='exact',
+                cylindrical=False,
                 residual=False,
                 cumulative_rgb=True,
                 noise='none',
@@ -98,6 +138,35 @@ def _paper() -> ConfigDict:
             checkpoint_keep_period=50_000,
         )
     )
+
+
+def _large_images(config: ConfigDict, *, small: bool) -> None:
+    """Section 3.3: patches with their coordinates in the whole image."""
+    if small:
+        config.model.size = config.data.patch = 16
+        config.data.size = 32
+        config.discriminator.channels = config.discriminator.channels[:3]
+        return
+    config.update(
+        dict(
+            data=dict(name='ffhq1024', size=1024, patch=256),
+            samples=16,
+            evaluate=dict(images=64, pairs=3),
+        )
+    )
+
+
+def _panorama(config: ConfigDict, *, small: bool) -> None:
+    """Section 4.5: a cylinder four windows around."""
+    side = 32 if small else 256
+    with config.ignore_type():
+        config.model.size = (side, 4 * side)
+        config.data.size = (side, side if small else 2 * side)
+    config.model.cylindrical = True
+    config.data.patch = side
+    config.samples = 16
+    if not small:
+        config.data.name = 'landscapes_wide256'
 
 
 def _demo(config: ConfigDict) -> None:

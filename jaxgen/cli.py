@@ -14,19 +14,24 @@ from jaxgen import __version__
 from jaxgen.errors import NonFiniteLoss, UserError
 
 
-def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> int:
-    """Parses absl flags and calls `main`; returns the exit code."""
+def run(
+    main: Callable[[], None],
+    argv: Sequence[str] | None = None,
+    *,
+    values: flags.FlagValues = flags.FLAGS,
+) -> int:
+    """Parses absl flags into `values` and calls `main`; returns the exit code."""
     argv = sys.argv if argv is None else argv
     if '--help' in argv or '-h' in argv:
         print(sys.modules[main.__module__].__doc__)
-        print(flags.FLAGS.main_module_help())
+        print(values.main_module_help() if values is flags.FLAGS else values.get_help())
         return 0
     # At once, before anything slow is imported.
     if '--json' not in argv:
         print(f'jaxgen {__version__}: {" ".join(argv[1:])}', flush=True)
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
     try:
-        _parse(argv)
+        _parse(argv, values)
         main()
     except UserError as error:
         return complain(error)
@@ -48,18 +53,37 @@ def require(**values: object) -> None:
             raise UserError(f'--{name}: {str(error).split("[Errno 2] ")[-1]}') from error
 
 
+def parse_size(text: str, flag: str = '--size') -> tuple[int, int]:
+    """'512x384' (width × height) or '512' to (height, width)."""
+    match = re.fullmatch(r'(\d+)(?:[x×](\d+))?', text)
+    if not match or int(match[1]) < 1 or (match[2] and int(match[2]) < 1):
+        raise UserError(f'{flag} must be WIDTHxHEIGHT, e.g. 512x384, got {text!r}')
+    return int(match[2] or match[1]), int(match[1])
+
+
+def parse_numbers(text: str, count: int, flag: str) -> Sequence[float]:
+    """'0.5,-0.25' to that many numbers."""
+    try:
+        numbers = [float(part) for part in text.split(',')]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(abs(n) < float('inf') for n in numbers):
+        raise UserError(f'{flag} must be {count} numbers with commas between, got {text!r}')
+    return numbers
+
+
 def complain(error: Exception) -> int:
     """Prints `error` as one line; returns exit code 2."""
     print('error: ' + ' '.join(str(error).split()), file=sys.stderr, flush=True)
     return 2
 
 
-def _parse(argv: Sequence[str]) -> None:
+def _parse(argv: Sequence[str], values: flags.FlagValues) -> None:
     """Parses the flags; whatever absl or ml_collections object to becomes a UserError."""
     # absl spells it --noema; everybody else --no-ema.
     argv = [re.sub(r'^--no-(?=\w+$)', '--no', argument) for argument in argv]
     try:
-        rest = flags.FLAGS(argv)[1:]
+        rest = values(argv)[1:]
     except flags.Error as error:
         raise UserError(_reason(error)) from error
     except (AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:

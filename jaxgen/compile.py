@@ -69,10 +69,7 @@ def _shapes(config: ConfigDict, pmap: int = 0) -> tuple[Any, dict[str, Any], Any
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(tasks.make_objective(config).init_state, key)
     lead = (pmap, config.batch_size // pmap) if pmap else (config.batch_size,)
-    batch = {'image': jax.ShapeDtypeStruct((*lead, *tasks.image_shape(config)), 'float32')}
-    for name in ('slot', 'label') if config.data.label else ('slot',):
-        batch[name] = jax.ShapeDtypeStruct(lead, 'int32')
-    return state, batch, key
+    return state, tasks.batch_shapes(config, lead), key
 
 
 if __name__ == '__main__':

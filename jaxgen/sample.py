@@ -7,7 +7,6 @@ folder --out. Images are rendered in tiles, over all devices.
 """
 
 import pathlib
-import re
 import sys
 
 from absl import flags
@@ -33,7 +32,7 @@ _EMA = flags.DEFINE_bool('ema', True, 'Averaged parameters.')
 def main() -> None:
     """Restores the newest checkpoint and renders."""
     cli.require(workdir=_WORKDIR.value)
-    size = parse_size(_SIZE.value) if _SIZE.value else None
+    size = cli.parse_size(_SIZE.value) if _SIZE.value is not None else None
     from jaxgen.training import workdir
     from jaxgen.training.restore import restore
 
@@ -52,15 +51,8 @@ def main() -> None:
             workdir.save_png(out, workdir.tile_images(images))
     except (OSError, ValueError) as error:
         raise UserError(f'--out={_OUT.value!r}: {error}') from error
-    print(f'{len(images)} images of step {run.step} in {out}')
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """'512x384' or '512' to (height, width)."""
-    match = re.fullmatch(r'(\d+)(?:[x×](\d+))?', text)
-    if not match or int(match[1]) < 1 or (match[2] and int(match[2]) < 1):
-        raise UserError(f'--size must be WIDTHxHEIGHT, e.g. 512x384, got {text!r}')
-    return int(match[2] or match[1]), int(match[1])
+    of = f'step {run.step}' if run.step is not None else run.source
+    print(f'{len(images)} images of {of} in {out}')
 
 
 if __name__ == '__main__':

@@ -33,6 +33,15 @@ def pytest_addoption(parser):
     )
 
 
+# Minutes each, and one worker takes a file as a whole: begun last, they would run alone.
+LONGEST = ('test_resume.py', 'test_several_processes.py', 'test_compile_command.py')
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first; within a file nothing changes."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope='session')
 def commands(tmp_path_factory):
     """Starts `jaxgen.train` and `jaxgen.sample` in processes of their own, on one device."""

@@ -130,6 +130,7 @@ def _become(order):
         os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     import jax
+    from absl import flags
 
     from jaxgen import cli
 
@@ -138,8 +139,9 @@ def _become(order):
     for name, value in order['config'].items():
         jax.config.update(name, value)
     try:
-        main = importlib.import_module(order['module']).main
-        code = cli.run(main, sys.argv)
+        module = importlib.import_module(order['module'])
+        # An app has flags of its own.
+        code = cli.run(module.main, sys.argv, values=getattr(module, '_FLAGS', flags.FLAGS))
     except BaseException:
         import traceback
 

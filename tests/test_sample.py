@@ -81,7 +81,7 @@ def test_a_truncation_of_zero_is_the_mean_image_for_all(restored):
     images = restored.sample(3, truncation=0.0)
     np.testing.assert_allclose(images[1:], images[:-1], atol=1e-5)
     variables = restored.variables
-    generator = restored.objective.generator
+    generator = restored.generator
     mean = generator.apply(variables, None, variables['stats']['mapping']['w_avg'][None])
     np.testing.assert_allclose(images[0].reshape(16, 3), mean[0], atol=1e-5)
     half = restored.sample(3, truncation=0.5)

@@ -29,13 +29,20 @@ def wide(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def jaxgen_phases(config: ConfigDict) -> tuple[dict[str, Callable[[], Any]], dict[str, float], Any]:
+def random_images(config: ConfigDict) -> np.ndarray:
+    """A batch `[B, H, W, 3]` of noise."""
+    shape = (config.batch_size, *tasks.image_shape(config))
+    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+
+def jaxgen_phases(
+    config: ConfigDict, image: np.ndarray
+) -> tuple[dict[str, Callable[[], Any]], dict[str, float], Any]:
     """Calls of each compiled phase, their GFLOP, and the initial state."""
     plan = tasks.make_plan(config, jax.devices()[:1])
     objective = tasks.make_objective(config, plan.layout)
     key = jax.random.key(0)
-    image = np.random.default_rng(0).uniform(-1, 1, (config.batch_size, *tasks.image_shape(config)))
-    batch = dict(image=image.astype(np.float32), slot=np.arange(config.batch_size, dtype=np.int32))
+    batch = dict(image=image, slot=np.arange(config.batch_size, dtype=np.int32))
     state = plan.compile_init(objective.init_state)(key)
     initial = jax.device_get(state)
     gflop = {p.name: 2e-9 * count_macs(p.update, state, batch, key) for p in objective.phases()}
@@ -55,7 +62,9 @@ def jaxgen_phases(config: ConfigDict) -> tuple[dict[str, Callable[[], Any]], dic
     return {phase.name: caller(phase) for phase in objective.phases()}, gflop, initial
 
 
-def torch_phases(config: ConfigDict, state: Any, form: str) -> dict[str, Callable[[], Any]]:
+def torch_phases(
+    config: ConfigDict, images: np.ndarray, state: Any, form: str
+) -> dict[str, Callable[[], Any]]:
     """The same phases in PyTorch."""
     import torch
     import torch_peer
@@ -66,9 +75,10 @@ def torch_phases(config: ConfigDict, state: Any, form: str) -> dict[str, Callabl
         np.array(points(*tasks.image_shape(config)[:2])),
         form=form,
         ema_decay=config.ema_decay,
+        r1_weight=config.loss.r1_weight,
+        r1_every=config.loss.r1_every,
     )
-    height, width, channels = tasks.image_shape(config)
-    image = torch.rand(config.batch_size, channels, height, width) * 2 - 1
+    image = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     return {
         'discriminator': lambda: trainer.discriminator(image),
         'r1': lambda: trainer.r1(image),
@@ -76,17 +86,27 @@ def torch_phases(config: ConfigDict, state: Any, form: str) -> dict[str, Callabl
     }
 
 
+def require_the_same_penalty(config: ConfigDict, calls: list[Callable[[], Any]]) -> None:
+    """The first call's R1 depends on images and initial parameters alone: D and its gradient."""
+    (_, metrics), *others = [call() for call in calls]
+    own = 0.5 * config.loss.r1_weight * config.loss.r1_every * float(metrics['loss/r1'].total)
+    for other in others:
+        np.testing.assert_allclose(other, own, rtol=1e-3, err_msg='not the same formula')
+
+
 def measure(name: str, config: ConfigDict, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each phase and one for the step."""
-    calls, gflop, state = jaxgen_phases(config)
+    images = random_images(config)
+    calls, gflop, state = jaxgen_phases(config, images)
     shares = {p: 1 / config.loss.r1_every if p == 'r1' else 1.0 for p in calls}
     functions = {('jaxgen', phase): call for phase, call in calls.items()}
     kinds = ['jaxgen']
     if importlib.util.find_spec('torch'):
         for kind in ('weights', 'activations'):
             kinds.append(kind)
-            torch_calls = torch_phases(config, state, kind)
+            torch_calls = torch_phases(config, images, state, kind)
             functions |= {(kind, phase): call for phase, call in torch_calls.items()}
+    require_the_same_penalty(config, [functions[kind, 'r1'] for kind in kinds])
     functions['matmul'], matmul_gflop = timing.matmul(options.quick)
     seconds = timing.in_turns(functions, 2 if options.quick else 7, options.clock)
     for kind in kinds:

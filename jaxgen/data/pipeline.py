@@ -5,14 +5,16 @@ end, so that each epoch has every example exactly once and a batch may cross fro
 next. There is no state to save: a resumed run asks for the next step.
 
 A batch is a dict of numpy arrays: `image` float32 [B, H, W, C] in [-1, 1], as uint8 / 127.5 - 1;
-`slot` int32 [B], the index of the example in the global batch; `label` int32 [B] if asked for. With
-several processes, process p of n has the contiguous rows p * B / n ... (p + 1) * B / n.
+`slot` int32 [B], the index of the example in the global batch; `label` int32 [B] if asked for;
+`coords` float32 [B, H, W, 2] where parts of images are trained on (`data.patches`). With several
+processes, process p of n has the contiguous rows p * B / n ... (p + 1) * B / n.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from jaxgen.data.patches import Crop
 from jaxgen.errors import UserError
 
 # grain pulls in jax and orbax (two seconds), so it is imported where it is needed.
@@ -34,6 +36,8 @@ class Pipeline:
       seed: decides order and flips.
       flip: mirror each example left to right with probability one half, anew in each epoch.
       label: whether batches have `label`.
+      crop: `(step, slot, image) -> (part, coords)`: trains on parts of images, taken after the
+        flip, which leaves coordinates alone.
       process_index, process_count: which rows of each batch are wanted.
 
     Raises:
@@ -49,6 +53,7 @@ class Pipeline:
         seed: int,
         flip: bool = False,
         label: bool = False,
+        crop: Callable[[int, int, np.ndarray], Crop] | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ):
@@ -62,6 +67,8 @@ class Pipeline:
         examples = examples.repeat(1 + _EXAMPLES_OF_A_RUN // len(source))
         if flip:
             examples = examples.random_map(_flip)
+        if crop is not None:
+            examples = examples.map_with_index(_Cropped(crop, batch_size))
         self._batches = examples.batch(rows)[process_index::process_count]
         self._slot = process_index * rows + np.arange(rows, dtype=np.int32)
 
@@ -137,6 +144,18 @@ class _Examples:
         if self._label:
             kept['label'] = np.int32(example['label'])
         return kept
+
+
+class _Cropped:
+    """Parts of examples; the index in the endless stream tells step and slot."""
+
+    def __init__(self, crop: Callable[[int, int, np.ndarray], Crop], batch_size: int):
+        self._crop, self._batch_size = crop, batch_size
+
+    def __call__(self, index: int, example: Batch) -> Batch:
+        step, slot = divmod(index, self._batch_size)
+        image, coords = self._crop(step, slot, example['image'])
+        return {**example, 'image': image, 'coords': coords}
 
 
 def _read(source: Sequence, indices: Sequence[int]) -> Sequence[dict]:

@@ -1,5 +1,6 @@
 """Evaluators: a metric over samples of a state and a data set's held-out images."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,9 +27,14 @@ class SlicedWasserstein:
     both numbers are means over `pairs` pairs of disjoint held-out sets: `swd_real` within each
     pair, `swd` from the same samples to one set of each. Sets, patches and projections stay the
     same throughout a run, so that the numbers of different steps compare.
+
+    `window`: compare only this many middle columns, of images and samples of different widths (a
+    panorama's ring and the photographs that it learns from).
     """
 
-    def __init__(self, held_out: Source, *, images: int, pairs: int, seed: int = 0) -> None:
+    def __init__(
+        self, held_out: Source, *, images: int, pairs: int, seed: int = 0, window: int | None = None
+    ) -> None:
         needed = 2 * images * pairs
         if images < 1 or pairs < 1 or len(held_out) < needed:
             raise UserError(
@@ -36,6 +42,7 @@ class SlicedWasserstein:
                 f'held-out images of {held_out.name!r}, got {images} × {pairs} × 2'
             )
         self._source, self._images, self._pairs, self._seed = held_out, images, pairs, seed
+        self._window = window
         self._key = jax.random.key(seed)
         self._distance = jax.jit(sliced_wasserstein)
         self._real: list[np.ndarray] = []
@@ -46,17 +53,26 @@ class SlicedWasserstein:
         if not self._real:
             self._load()
         # As they are shown: the generator has no tanh and overshoots where a crop is bright.
-        fake = np.clip(sample(self._images), -1, 1)
+        fake = np.clip(middle_columns(sample(self._images), self._window), -1, 1)
         distances = [self._distance(fake, real, self._key) for real in self._real]
         return {'swd': float(np.mean(distances)), 'swd_real': self._real_distance}
 
     def _load(self) -> None:
         count = self._images
         images = real_images(self._source, 2 * count * self._pairs, seed=self._seed)
+        images = middle_columns(images, self._window)
         sets = images.reshape(2 * self._pairs, count, *images.shape[1:])
         pairs = zip(sets[0::2], sets[1::2], strict=True)
         self._real_distance = float(np.mean([self._distance(a, b, self._key) for a, b in pairs]))
         self._real = list(sets[0::2])
+
+
+def middle_columns(images: np.ndarray, width: int | None) -> np.ndarray:
+    """The middle `width` columns of `[N, H, W, C]`; None: all."""
+    if width is None:
+        return images
+    left = (images.shape[2] - width) // 2
+    return images[:, :, left : left + width]
 
 
 def make_evaluate(
@@ -70,6 +86,7 @@ def make_evaluate(
         images=config.evaluate.images,
         pairs=config.evaluate.pairs,
         seed=config.seed,
+        window=config.data.patch if config.model.cylindrical else None,
     )
     draw = make_sample(config, objective, plan, seed=config.seed + 1)
 
@@ -86,7 +103,9 @@ def make_sample(
 
     Every class in turn, where the model has classes.
     """
-    sampler = make_sampler(objective, plan.mesh, config.batch_size)
+    sampler = make_sampler(
+        functools.partial(objective.sample, mesh=plan.mesh), plan.mesh, config.batch_size
+    )
     classes = config.model.num_classes
 
     def sample(state: PyTree, count: int = config.samples) -> np.ndarray:

@@ -87,6 +87,8 @@ class CIPSGenerator(nn.Module):
       activation: 'lrelu', or 'sin' and 'sinrelu' of the ablations.
       fourier, embedding: which positional encodings there are; `embedding=False` is CIPS-NE.
       lookup: how the embedding is read off the training grid: 'exact' or 'reference'.
+      cylindrical: for panoramas (section 4.5): the frame is a ring of `width` pixels around, x has
+        period 2 (`ops.coords`), and the Fourier features see (cos πx, sin πx, y).
       residual: blocks with skip connections and a single ToRGB (the released CIPSres).
       cumulative_rgb: the image is the sum of one ToRGB per block; False: a single one at the end.
       noise: 'none' (default: a pixel is a function of coordinate and style alone), 'const' (a fixed
@@ -108,6 +110,7 @@ class CIPSGenerator(nn.Module):
     fourier: bool = True
     embedding: bool = True
     lookup: str = 'exact'
+    cylindrical: bool = False
     residual: bool = False
     cumulative_rgb: bool = True
     noise: str = 'none'
@@ -137,6 +140,8 @@ class CIPSGenerator(nn.Module):
         ):
             if value not in allowed:
                 raise ValueError(f'{name} must be one of {allowed}, got {value!r}')
+        if self.cylindrical and self.lookup != 'exact':
+            raise ValueError("cylindrical=True needs lookup='exact': no published code has a ring")
         if self.activation == 'sinrelu' and any(width % 2 for width in widths):
             raise ValueError('sinrelu needs even widths: half of the channels are sines')
         activation(self.activation)
@@ -151,6 +156,11 @@ class CIPSGenerator(nn.Module):
         """Number of styled layers, 15 in the paper's 256² generator."""
         return 1 + 2 * len(self.block_widths)
 
+    def points(self, height: int, width: int) -> jax.Array:
+        """`[height·width, 2]`: the whole frame, or ring, as a grid of this size."""
+        make = coordinates.ring_points if self.cylindrical else coordinates.points
+        return make(height, width)
+
     def setup(self) -> None:
         self.mapping_network = MappingNetwork(
             self.style,
@@ -163,7 +173,7 @@ class CIPSGenerator(nn.Module):
             self.fourier_features = FourierFeatures(self.features, name='fourier')
         if self.embedding:
             self.coordinate_embedding = CoordinateEmbedding(
-                *self.frame, self.features, self.lookup, name='embedding'
+                *self.frame, self.features, self.lookup, self.cylindrical, name='embedding'
             )
         common = dict(use_noise=self.noise != 'none', activation=self.activation, dtype=self.dtype)
         self.input_layer = StyledDense(self.first_width, **common, name='input')
@@ -198,7 +208,9 @@ class CIPSGenerator(nn.Module):
         """
         encodings = []
         if self.fourier:
-            places = self._training_points() if coords is None else coords
+            places = self.points(*self.frame)[None] if coords is None else coords
+            if self.cylindrical:
+                places = coordinates.on_cylinder(places)
             encodings.append(self.fourier_features(places))
         if self.embedding:
             encodings.append(self.coordinate_embedding(coords))
@@ -253,10 +265,10 @@ class CIPSGenerator(nn.Module):
             )
             if coords is None:
                 return tuple(m.reshape(1, -1, 1) for m in maps)
-            return tuple(bilinear(m, coords) for m in maps)
+            return tuple(bilinear(m, coords, ring=self.cylindrical) for m in maps)
         if noise is None:
             raise ValueError("noise='random' needs a key for each example")
-        places = self._training_points() if coords is None else coords
+        places = self.points(*self.frame)[None] if coords is None else coords
         places = jnp.broadcast_to(places, (noise.shape[0], *places.shape[1:]))
         fold_in = jax.vmap(jax.random.fold_in, (0, None))
         layer_keys = (fold_in(noise, i) for i in range(self.num_layers))
@@ -295,6 +307,3 @@ class CIPSGenerator(nn.Module):
         features = split_pixels(self.encode(places))
         rgb = self.synthesize(features, w, self.make_noise(places, noise))
         return split_pixels(rgb).reshape(-1, height, width, 3)
-
-    def _training_points(self) -> jax.Array:
-        return coordinates.points(*self.frame)[None]

@@ -1,4 +1,4 @@
-"""Positional encodings of coordinates `[..., 2]` in (x, y): Fourier features, learned embedding."""
+"""Positional encodings of coordinates: learned Fourier features, learned embedding."""
 
 import math
 
@@ -19,7 +19,9 @@ def _uniform(limit: float) -> nn.initializers.Initializer:
 
 
 class FourierFeatures(nn.Module):
-    """Learned Fourier features sin(B·(x, y) + b), `[..., 2]` to `[..., features]` (CIPS eq. 2).
+    """Learned Fourier features sin(B·c + b), `[..., D]` to `[..., features]` (CIPS eq. 2).
+
+    c is (x, y), or (cos θ, sin θ, y) on a cylinder.
 
     B and b are learned and not equalised; B ~ U(±√(9/2)), b ~ U(±1/√2), as in the released code.
     """
@@ -28,12 +30,13 @@ class FourierFeatures(nn.Module):
 
     @nn.compact
     def __call__(self, coords: jax.Array) -> jax.Array:
-        kernel = self.param('kernel', _uniform(math.sqrt(9 / 2)), (2, self.features))
+        kernel = self.param('kernel', _uniform(math.sqrt(9 / 2)), (coords.shape[-1], self.features))
         bias = self.param('bias', _uniform(math.sqrt(1 / 2)), (self.features,))
         lead = (1,) * (coords.ndim - 1)
         # Written out, not as a matmul: a TPU would round the coordinates to bfloat16.
-        x, y = coords[..., 0:1], coords[..., 1:2]
-        phase = x * kernel[0].reshape(lead + (-1,)) + y * kernel[1].reshape(lead + (-1,))
+        phase = sum(
+            coords[..., i, None] * row.reshape(lead + (-1,)) for i, row in enumerate(kernel)
+        )
         return jnp.sin(phase + bias.reshape(lead + (-1,)))
 
 
@@ -42,13 +45,15 @@ class CoordinateEmbedding(nn.Module):
 
     With `coords=None` the table itself is read, `[1, height·width, features]`. Anywhere else it is
     interpolated: 'exact' equals the table on the training grid, 'reference' blurs it by half a
-    pixel towards the border as the published code does (imported weights expect that).
+    pixel towards the border as the published code does (imported weights expect that). With `ring`
+    the columns lie around a ring and x has period 2.
     """
 
     height: int
     width: int
     features: int
     lookup: str = 'exact'
+    ring: bool = False
 
     @nn.compact
     def __call__(self, coords: jax.Array | None) -> jax.Array:
@@ -56,4 +61,4 @@ class CoordinateEmbedding(nn.Module):
         table = self.param('table', nn.initializers.normal(1.0), shape)
         if coords is None:
             return table.reshape(1, self.height * self.width, self.features)
-        return bilinear(table, coords, align_corners=self.lookup == 'exact')
+        return bilinear(table, coords, align_corners=self.lookup == 'exact', ring=self.ring)

@@ -21,14 +21,12 @@ from jax.sharding import Mesh
 from jaxgen.losses import adversarial as losses
 from jaxgen.losses.gradient_penalty import r1
 from jaxgen.objectives.base import Batch, Mean, Metrics, Phase
-from jaxgen.ops.coords import grid, points
+from jaxgen.objectives.sampling import sample_images
+from jaxgen.ops.coords import grid
 from jaxgen.ops.random import normal_per_example, per_example_keys
-from jaxgen.parallel.coordgrid import in_tiles, shard_pixels
 from jaxgen.parallel.mesh import Layout
 
 PyTree = Any
-# Bounds the memory of rendering: 64k pixels of 1024 features are 256 MiB.
-PIXELS_AT_ONCE = 65_536
 
 
 def identity(tree: PyTree) -> PyTree:
@@ -62,6 +60,7 @@ class Adversarial:
     Attributes:
       r1_weight: γ of R1. r1_every: steps between two R1 updates; 0: never.
       ema_decay: share of the old average that each step keeps.
+      frame: (height, width) of a sample; None: that of the generator.
       layout: where images and pixels lie on the devices.
     """
 
@@ -72,6 +71,7 @@ class Adversarial:
     r1_weight: float = 10.0
     r1_every: int = 16
     ema_decay: float = 0.5 ** (32 / 10_000)
+    frame: tuple[int, int] | None = None
     layout: Layout = Layout()
 
     def init_state(self, key: jax.Array) -> AdversarialState:
@@ -257,23 +257,18 @@ class Adversarial:
 
         Args:
           truncation: ψ in W; 1 is off.
-          size: (height, width), any; default: the training frame.
+          size: (height, width), any; default: `frame`.
           mesh: splits the pixels over these devices.
         """
-        z = jax.vmap(lambda k: jax.random.normal(k, (self.generator.latent,)))(keys)
-        w = self.generator.apply(variables, z, label, truncation=truncation, method='mapping')
-        height, width = size or self.generator.frame
-
-        def render(variables: PyTree, coords: jax.Array, styles: PyTree) -> jax.Array:
-            w, noise = styles
-            return self.generator.apply(variables, coords[None], w, noise=noise)
-
-        render = in_tiles(render, tile=max(1, PIXELS_AT_ONCE // keys.shape[0]))
-        if mesh is not None and mesh.size > 1:
-            render = shard_pixels(render, mesh, mesh.axis_names)
-        noise = keys if self.generator.noise == 'random' else None
-        rgb = render(variables, points(height, width), (w, noise))
-        return rgb.reshape(-1, height, width, rgb.shape[-1])
+        return sample_images(
+            self.generator,
+            variables,
+            keys,
+            label,
+            truncation=truncation,
+            size=size or self.frame,
+            mesh=mesh,
+        )
 
     def sampling_variables(self, state: AdversarialState, *, ema: bool = True) -> PyTree:
         """The generator's variables for `sample`: averaged parameters, or the current ones."""

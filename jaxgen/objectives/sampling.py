@@ -1,4 +1,4 @@
-"""Drawing any number of images from an objective, in batches spread over all devices.
+"""Drawing any number of images, in batches spread over all devices.
 
 Image i of seed s is a function of (s, i) alone: asking for more keeps those that were there.
 """
@@ -8,33 +8,69 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgen.objectives.base import Objective
+from jaxgen.objectives.rendering import make_render
 
+PyTree = Any
 Sampler = Callable[..., np.ndarray]
 
 
-def make_sampler(objective: Objective, mesh: Mesh, batch: int, **options: Any) -> Sampler:
+def image_keys(seed: int | jax.Array, slot: jax.Array) -> jax.Array:
+    """The keys `[B]` of images number `slot [B]` of a seed."""
+    root = jax.random.key(seed)
+    return jax.vmap(lambda i: jax.random.fold_in(root, i))(slot)
+
+
+def latents(keys: jax.Array, width: int) -> jax.Array:
+    """z ~ N(0, I) `[B, width]` of images with these keys `[B]`."""
+    return jax.vmap(lambda key: jax.random.normal(key, (width,)))(keys)
+
+
+def sample_images(
+    generator: nn.Module,
+    variables: PyTree,
+    keys: jax.Array,
+    label: jax.Array | None = None,
+    *,
+    truncation: float | jax.Array = 1.0,
+    size: tuple[int, int] | None = None,
+    mesh: Mesh | None = None,
+) -> jax.Array:
+    """Images `[B, H, W, 3]` of a CIPS generator from `[B]` keys.
+
+    Args:
+      truncation: ψ in W; 1 is off.
+      size: (height, width), any; default: the generator's frame.
+      mesh: splits the pixels over these devices.
+    """
+    z = latents(keys, generator.latent)
+    w = generator.apply(variables, z, label, truncation=truncation, method='mapping')
+    height, width = size or generator.frame
+    noise = keys if generator.noise == 'random' else None
+    rgb = make_render(generator, mesh)(variables, generator.points(height, width), (w, noise))
+    return rgb.reshape(-1, height, width, rgb.shape[-1])
+
+
+def make_sampler(sample: Callable[..., jax.Array], mesh: Mesh, batch: int) -> Sampler:
     """A function `sampler(variables, count, seed, label=None) -> float32 [count, H, W, C]`.
 
     Args:
+      sample: `(variables, keys [B], label [B] | None) -> [B, H, W, C]`, e.g. an objective's.
       batch: images at a time over all devices.
-      options: of the objective's `sample`, e.g. `truncation=0.7`.
     """
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def draw(
-        variables: Any, seed: jax.Array, slot: jax.Array, label: jax.Array | None
+        variables: PyTree, seed: jax.Array, slot: jax.Array, label: jax.Array | None
     ) -> jax.Array:
-        root = jax.random.key(seed)
-        keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(slot)
-        return objective.sample(variables, keys, label, mesh=mesh, **options)
+        return sample(variables, image_keys(seed, slot), label)
 
     compiled = jax.jit(draw, out_shardings=everywhere)
 
     def sampler(
-        variables: Any, count: int, seed: int = 0, label: np.ndarray | None = None
+        variables: PyTree, count: int, seed: int = 0, label: np.ndarray | None = None
     ) -> np.ndarray:
         images = []
         for start in range(0, count, batch):

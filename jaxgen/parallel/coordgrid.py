@@ -1,9 +1,11 @@
-"""Rendering coordinate lists over devices and in tiles: exact, because pixels are independent.
+"""Rendering lists of pixels over devices and in tiles: exact, because pixels are independent.
 
-A `render(variables, coords [N, 2], w) -> [B, N, 3]` gives the same pixels whether it is called once
-or on any pieces of the list.
+A `render(variables, pixels, w) -> [B, N, C]` gives the same colours whether it is called once or on
+any pieces of the list. `pixels` are coordinates `[N, 2]`, or a pytree of arrays `[N, ...]` with
+whatever else belongs to a pixel, e.g. the weights of its styles.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,50 +14,64 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-Render = Callable[[Any, jax.Array, Any], jax.Array]
+Pixels = Any
+Render = Callable[[Any, Pixels, Any], jax.Array]
 
 
 def shard_pixels(render: Render, mesh: Mesh, axis: str | tuple[str, ...] = 'pixel') -> Render:
-    """`render` with the coordinate list split over the devices of `axis`.
+    """`render` with the list of pixels split over the devices of `axis`.
 
     Args:
-      render: `(variables, coords [N, 2], w) -> [B, N, C]`, each pixel a function of its own row.
+      render: `(variables, pixels, w) -> [B, N, C]`, each pixel a function of its own row.
       mesh: any mesh that has `axis` (or all of several axes).
 
     Returns:
-      The same function. N need not be divisible by the devices: the last coordinate is repeated for
+      The same function. N need not be divisible by the devices: the last pixel is repeated for
       the few that lack one and the result cut off. Differentiable from outside.
     """
     axes = (axis,) if isinstance(axis, str) else tuple(axis)
-    count = 1
-    for name in axes:
-        count *= mesh.shape[name]
+    count = math.prod(mesh.shape[name] for name in axes)
 
-    def sharded(variables: Any, coords: jax.Array, w: Any) -> jax.Array:
-        length = coords.shape[0]
-        coords = jnp.pad(coords, ((0, -length % count), (0, 0)), mode='edge')
+    def sharded(variables: Any, pixels: Pixels, w: Any) -> jax.Array:
+        length = _length(pixels)
         pieces = jax.shard_map(
             render, mesh=mesh, in_specs=(P(), P(axes), P()), out_specs=P(None, axes)
         )
-        return pieces(variables, coords, w)[:, :length]
+        return pieces(variables, _pad(pixels, -length % count), w)[:, :length]
 
     return sharded
 
 
 def in_tiles(render: Render, *, tile: int = 65_536) -> Render:
-    """`render` over a list of any length, `tile` pixels at a time.
+    """`render` over a list of any length, at most `tile` pixels at a time.
 
-    Memory is that of one tile beside the coordinates `[N, 2]` and the result `[B, N, C]`.
+    Memory is that of one tile beside the pixels `[N, ...]` and the result `[B, N, C]`.
     """
 
-    def tiled(variables: Any, coords: jax.Array, w: Any) -> jax.Array:
-        length = coords.shape[0]
+    def tiled(variables: Any, pixels: Pixels, w: Any) -> jax.Array:
+        length = _length(pixels)
         if length <= tile:
-            return render(variables, coords, w)
-        coords = jnp.pad(coords, ((0, -length % tile), (0, 0)), mode='edge')
-        pieces = jax.lax.map(lambda c: render(variables, c, w), coords.reshape(-1, tile, 2))
-        tiles, batch, _, channels = pieces.shape
-        pixels = pieces.transpose(1, 0, 2, 3).reshape(batch, tiles * tile, channels)
-        return pixels[:, :length]
+            return render(variables, pixels, w)
+        # Even pieces: a list just over one tile would otherwise cost two whole ones.
+        pieces = -(-length // tile)
+        pixels = _pad(pixels, -length % pieces)
+        split = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), pixels)
+        drawn = jax.lax.map(lambda p: render(variables, p, w), split)
+        colours = drawn.transpose(1, 0, 2, 3).reshape(drawn.shape[1], -1, drawn.shape[-1])
+        return colours[:, :length]
 
     return tiled
+
+
+def _length(pixels: Pixels) -> int:
+    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(pixels)}
+    if len(lengths) != 1:
+        raise ValueError(f'all arrays of pixels must have the same length, got {sorted(lengths)}')
+    return lengths.pop()
+
+
+def _pad(pixels: Pixels, count: int) -> Pixels:
+    """`pixels` with the last one repeated `count` times."""
+    return jax.tree.map(
+        lambda x: jnp.pad(x, ((0, count),) + ((0, 0),) * (x.ndim - 1), mode='edge'), pixels
+    )

@@ -1,6 +1,25 @@
 """Floor 4: from a config to data, plan and objective. Only here does a config meet a model."""
 
 from jaxgen.tasks.adversarial import make_objective
-from jaxgen.tasks.setup import Data, check, image_shape, make_plan, open_data
+from jaxgen.tasks.setup import (
+    Data,
+    batch_shapes,
+    check,
+    frame,
+    image_shape,
+    make_plan,
+    open_data,
+    training_size,
+)
 
-__all__ = ['Data', 'check', 'image_shape', 'make_objective', 'make_plan', 'open_data']
+__all__ = [
+    'Data',
+    'batch_shapes',
+    'check',
+    'frame',
+    'image_shape',
+    'make_objective',
+    'make_plan',
+    'open_data',
+    'training_size',
+]

@@ -13,6 +13,7 @@ from jaxgen.models.discriminator import Discriminator
 from jaxgen.objectives.adversarial import Adversarial
 from jaxgen.objectives.optim import lazy_adam
 from jaxgen.parallel.mesh import Layout
+from jaxgen.tasks.setup import frame, training_size
 
 DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
 
@@ -34,6 +35,7 @@ def make_objective(config: ConfigDict, layout: Layout | None = None) -> Adversar
         r1_weight=loss.r1_weight,
         r1_every=loss.r1_every,
         ema_decay=config.ema_decay,
+        frame=frame(config),
         layout=layout or Layout(),
     )
 
@@ -44,14 +46,14 @@ def make_generator(config: ConfigDict) -> CIPSGenerator:
 
 
 def make_discriminator(config: ConfigDict) -> Discriminator:
-    """The discriminator of `config.discriminator`; size and classes are the generator's."""
+    """The discriminator of `config.discriminator`, for images or patches of the training's size."""
     fields = config.discriminator.to_dict()
     channels = fields.pop('channels')
     fields['channels'] = {4 * 2**i: c for i, c in enumerate(channels)}
     return _build(
         Discriminator,
         'discriminator',
-        fields | dict(size=config.model.size, num_classes=config.model.num_classes),
+        fields | dict(size=training_size(config), num_classes=config.model.num_classes),
     )
 
 

@@ -6,6 +6,7 @@ import operator
 import jax
 from ml_collections import ConfigDict
 
+from jaxgen.data.patches import RingWindows, ScaledPatches
 from jaxgen.data.pipeline import Pipeline
 from jaxgen.data.sources import Source, open_source
 from jaxgen.errors import UserError
@@ -25,6 +26,7 @@ NEVER_IF_ZERO = (
     'sample_every',
     'evaluate_every',
     'checkpoint_keep_period',
+    'data.patch',
     'loss.r1_every',
     'optimizer.generator_interval',
 )
@@ -39,11 +41,38 @@ class Data:
     batches: Pipeline
 
 
+def frame(config: ConfigDict) -> tuple[int, int]:
+    """(height, width) that the model's coordinates span: of a sample, unless asked otherwise.
+
+    Larger than the embedding's grid `model.size` where images are; a panorama's ring is that grid.
+    """
+    if config.model.cylindrical or not config.data.size:
+        return _pair(config.model.size)
+    return _pair(config.data.size)
+
+
 def image_shape(config: ConfigDict) -> tuple[int, int, int]:
-    """(height, width, channels) of the images that the model makes."""
-    size = config.model.size
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width, 3
+    """(height, width, channels) of the images of the data set."""
+    return (*_pair(config.data.size or config.model.size), 3)
+
+
+def training_size(config: ConfigDict) -> tuple[int, int]:
+    """(height, width) of what the discriminator sees: whole images or patches."""
+    return _pair(config.data.patch) if config.data.patch else image_shape(config)[:2]
+
+
+def batch_shapes(config: ConfigDict, lead: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a training batch whose leading axes are `lead`."""
+    size = training_size(config)
+    shapes = {
+        'image': jax.ShapeDtypeStruct((*lead, *size, 3), 'float32'),
+        'slot': jax.ShapeDtypeStruct(lead, 'int32'),
+    }
+    if config.data.patch:
+        shapes['coords'] = jax.ShapeDtypeStruct((*lead, *size, 2), 'float32')
+    if config.data.label:
+        shapes['label'] = jax.ShapeDtypeStruct(lead, 'int32')
+    return shapes
 
 
 def check(config: ConfigDict) -> None:
@@ -65,6 +94,8 @@ def check(config: ConfigDict) -> None:
             f'model.num_classes is {config.model.num_classes} but data.label is False: '
             'a conditional model needs labels'
         )
+    if config.model.cylindrical and not config.data.patch:
+        raise UserError('model.cylindrical needs data.patch: how wide the windows of the ring are')
     if config.plan not in PLANS:
         raise UserError(f'plan must be one of {sorted(PLANS)}, got {config.plan!r}')
 
@@ -76,8 +107,9 @@ def open_data(config: ConfigDict) -> Data:
     train = open_source(data.name, data.train_split, data_dir=directory, size_hint=expected[0])
     held_out = open_source(data.name, data.eval_split, data_dir=directory, size_hint=expected[0])
     if tuple(train.image_shape) != expected:
+        field = 'data.size' if data.size else 'model.size'
         raise UserError(
-            f'model.size asks for images of {_dimensions(expected)}, but {data.name!r} has '
+            f'{field} asks for images of {_dimensions(expected)}, but {data.name!r} has '
             f'{_dimensions(train.image_shape)}'
         )
     if data.label and not train.num_classes:
@@ -93,6 +125,7 @@ def open_data(config: ConfigDict) -> Data:
         seed=config.seed,
         flip=data.flip,
         label=data.label,
+        crop=_make_crop(config),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
@@ -127,6 +160,23 @@ def make_plan(config: ConfigDict, devices: list[jax.Device] | None = None) -> Pl
             f'of it, got {config.batch_size}'
         )
     return PLANS[config.plan](mesh)
+
+
+def _make_crop(config: ConfigDict) -> ScaledPatches | RingWindows | None:
+    """Which parts of images are trained on; None: whole images."""
+    side, shape = config.data.patch, image_shape(config)[:2]
+    if not side:
+        return None
+    if config.model.cylindrical:
+        height, ring = frame(config)
+        if side != height:
+            raise UserError(f'data.patch must be the height of the ring, {height}, got {side}')
+        return RingWindows(side, ring, shape, config.seed)
+    return ScaledPatches(side, shape, config.seed)
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _dimensions(shape: tuple[int, ...]) -> str:

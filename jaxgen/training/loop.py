@@ -29,6 +29,7 @@ from jaxgen.parallel.plan import Plan
 from jaxgen.tasks import Data
 from jaxgen.training import workdir as run_folder
 from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.warm_start import warm_start
 
 PyTree = Any
 
@@ -60,7 +61,7 @@ def train(
         keep=config.checkpoints_to_keep,
         keep_period=config.checkpoint_keep_period,
     )
-    start, state = _restore_or_init(objective, plan, checkpoints, init_key)
+    start, state = _restore_or_init(config, objective, plan, checkpoints, init_key)
     if jax.process_index() == 0:
         run_folder.drop_metrics_after(folder, start)
     journal = Journal(config, folder, checkpoints, start)
@@ -94,12 +95,16 @@ def train(
 
 
 def _restore_or_init(
-    objective: Objective, plan: Plan, checkpoints: Checkpoints, key: jax.Array
+    config: ConfigDict, objective: Objective, plan: Plan, checkpoints: Checkpoints, key: jax.Array
 ) -> tuple[int, PyTree]:
     shapes = jax.eval_shape(objective.init_state, key)
     found = checkpoints.restore_latest(shapes, plan.state_sharding())
     if found is None:
-        return 0, plan.compile_init(objective.init_state)(key)
+        state = plan.compile_init(objective.init_state)(key)
+        if config.init_from:
+            state, line = warm_start(state, config, plan)
+            _say(line)
+        return 0, state
     step, state = found
     _say(f'going on from the checkpoint of step {step}')
     return step, state

@@ -21,6 +21,13 @@ from jaxgen.errors import UserError
 MODEL_FIELDS = ('task', 'model.', 'discriminator.')
 # Not of the model but of how it is computed.
 COMPUTATION_FIELDS = ('.dtype', '.remat')
+# Fields that older runs lack, with what they did without them.
+LATER_FIELDS = {
+    'init_from': '',
+    'data.size': 0,
+    'data.patch': 0,
+    'model.cylindrical': False,
+}
 
 
 def create(workdir: str) -> pathlib.Path:
@@ -53,9 +60,15 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     if not path.is_file():
         raise UserError(f'workdir {str(workdir)!r} holds no run: {path.name} is missing')
     try:
-        return ConfigDict(json.loads(path.read_text())).lock()
+        config = ConfigDict(json.loads(path.read_text()))
     except ValueError as error:
         raise UserError(f'{path} is not valid JSON: {error}') from error
+    if 'steps' in config:  # a run, and not converted weights
+        known = flatten(config)
+        config.update_from_flattened_dict(
+            {name: value for name, value in LATER_FIELDS.items() if name not in known}
+        )
+    return config.lock()
 
 
 def adopt_config(workdir: pathlib.Path, config: ConfigDict) -> list[str]:

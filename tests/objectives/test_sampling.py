@@ -1,5 +1,7 @@
 """Drawing many images: image i of a seed is always the same."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,8 @@ from tests import tiny
 @pytest.fixture(scope='module')
 def drawing():
     objective = tiny.objective(model=tiny.generator(size=4, num_classes=3, noise='random'))
-    sampler = make_sampler(objective, make_mesh(4, 2), batch=4)
+    mesh = make_mesh(4, 2)
+    sampler = make_sampler(functools.partial(objective.sample, mesh=mesh), mesh, batch=4)
     variables = tiny.variables(objective.generator)
 
     def draw(count, seed=0, label=0):

@@ -41,11 +41,11 @@ def train(tiny_data):
         optimizer__learning_rate=0.1,
     )
 
-    def start(folder, devices, plan='jit', **environment):
+    def start(folder, devices, plan='jit', pixel=1, **environment):
         return subprocess.Popen(
             [
                 *(sys.executable, '-m', 'jaxgen.train', *arguments),
-                *(f'--config.plan={plan}', f'--workdir={folder}'),
+                *(f'--config.plan={plan}', f'--config.mesh.pixel={pixel}', f'--workdir={folder}'),
             ],
             cwd=ROOT,
             env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)} | environment,
@@ -72,16 +72,20 @@ def one(train, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope='module', params=['jit', 'pmap'])
+@pytest.fixture(
+    scope='module',
+    params=[('jit', 1), ('jit', 2), ('pmap', 1)],
+    ids=lambda each: '-'.join(map(str, each)),
+)
 def two(train, request, tmp_path_factory):
     """The run of two processes with two devices each."""
-    folder = tmp_path_factory.mktemp('processes') / request.param
+    folder = tmp_path_factory.mktemp('processes') / 'two'
     with socket.socket() as free:
         free.bind(('localhost', 0))
         address = f'localhost:{free.getsockname()[1]}'
     common = dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES='2')
     processes = [
-        train(folder, 2, request.param, JAX_PROCESS_ID=str(index), **common) for index in range(2)
+        train(folder, 2, *request.param, JAX_PROCESS_ID=str(index), **common) for index in range(2)
     ]
     # The first process speaks for all.
     assert ['done: ' in said(process) for process in processes] == [True, False]

@@ -58,13 +58,15 @@ class Case:
 
     def __init__(self, stem, precision, tolerance, bias_tolerance=None):
         self.name = stem.name
+        self.folder = stem.parent
         self.tolerance = tolerance
         self.bias_tolerance = bias_tolerance or tolerance
         # Not with_suffix: a name may contain a dot.
-        self.config = json.loads(Path(f'{stem}.json').read_text(encoding='utf-8'))['config']
+        self.sidecar = json.loads(Path(f'{stem}.json').read_text(encoding='utf-8'))
+        self.config = self.sidecar.get('config', self.sidecar.get('parameters', {}))
         with np.load(f'{stem}.npz', allow_pickle=False) as stored:
             self._arrays = {key: stored[key] for key in stored.files}
-        self._dtype = PRECISIONS[precision]
+        self.dtype = PRECISIONS[precision]
         self._unused = set(self._arrays)
 
     def __contains__(self, key):
@@ -74,7 +76,11 @@ class Case:
         """The stored array, floats in the precision of the run; counts as used."""
         self._unused.discard(key)
         array = self._arrays[key]
-        return array.astype(self._dtype) if array.dtype.kind == 'f' else array
+        return array.astype(self.dtype) if array.dtype.kind == 'f' else array
+
+    def is_rounded(self, key):
+        """Whether an array is stored in float32, as inputs and some of the outputs are."""
+        return self._arrays[key].dtype == np.float32
 
     def keys(self, pattern):
         """Stored keys that match the regular expression as a whole, in stored order."""

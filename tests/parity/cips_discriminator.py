@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
+from jaxgen.interop.cips_names import discriminator_names
 from jaxgen.losses.gradient_penalty import r1
 from jaxgen.models.discriminator import Discriminator
 from tests.parity.cases import nchw, nhwc
-from tests.parity.cips_names import discriminator_names
 
 
 def discriminator_from(config):

@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
+from jaxgen.interop.cips_names import generator_names, noise_modules
 from jaxgen.models.cips import CIPSGenerator
 from jaxgen.ops import coords
 from tests.parity.cases import nchw, nhwc, pixels, unpixels, value_and_gradients
-from tests.parity.cips_names import generator_names, noise_modules
 
 LOOKUPS = {'eval': 'reference', 'exact': 'exact'}
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.data import patches
+from jaxgen.interop.cips_names import generator_names
 from jaxgen.losses.adversarial import discriminator_logistic, generator_non_saturating
 from jaxgen.models.discriminator import ResidualBlock
 from jaxgen.nn.equalized import EqualizedConv, EqualizedDense
@@ -11,12 +13,11 @@ from jaxgen.nn.fourier import CoordinateEmbedding, FourierFeatures
 from jaxgen.nn.mapping import MappingNetwork
 from jaxgen.nn.minibatch_std import minibatch_std
 from jaxgen.nn.styled import ModulatedDense, StyledDense, ToRGB
-from jaxgen.ops import coords, patches
+from jaxgen.ops import coords
 from jaxgen.ops.filters import filter2d, normalized
 from jaxgen.ops.modulation import FORMS, modulated_dense
 from tests.parity.cases import nchw, nhwc, pixels, unpixels, value_and_gradients
 from tests.parity.cips_generator import generate, generator_from
-from tests.parity.cips_names import generator_names
 
 
 def coordinate_grid(case):
@@ -187,13 +188,17 @@ def losses(case):
 def patch_coordinates(case):
     size, side = case.config['R'], case.config['P']
     offsets = case['in/offsets']
-    assert patches.num_scales(size, side) == case.config['scales']
+    assert patches.ScaledPatches(side, (size, size)).num_scales == case.config['scales']
     np.testing.assert_array_equal(offsets[:, 1], 2 ** offsets[:, 0])
-    given = patches.Patches(*jnp.asarray(offsets[:, 1:]).T)
-    places = patches.patch_coords(given, size, side)
+    image, places, parts = nhwc(case['in/image'][None])[0], [], []
+    for _, stride, row_phase, column_phase, top, left in offsets:
+        rows = patches.positions(row_phase, stride, top, side)
+        columns = patches.positions(column_phase, stride, left, side)
+        places.append(patches.patch_coords((size, size), rows, columns, image.dtype))
+        parts.append(image[np.ix_(rows, columns)])
+    places = np.stack(places)
     case.check('out/coords', nchw(places))
-    image = np.broadcast_to(nhwc(case['in/image'][None]), (len(offsets), size, size, 3))
-    case.check('out/image', nchw(patches.take_patches(jnp.asarray(image), given, side)))
+    case.check('out/image', nchw(np.stack(parts)))
 
     names = generator_names(case.config['generator']['kind'] == 'CIPSres', noise=False)
     params = names.to_tree(case.under('param'))

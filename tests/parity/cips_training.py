@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.interop.cips_names import generator_names, noise_modules
 from jaxgen.objectives.adversarial import Adversarial, AdversarialState, Learner
 from jaxgen.objectives.base import train_step
 from jaxgen.objectives.optim import lazy_adam
 from tests.parity.cases import nhwc, pixels
 from tests.parity.cips_discriminator import discriminator_from, names_from
 from tests.parity.cips_generator import generator_from
-from tests.parity.cips_names import generator_names, noise_modules
 
 # By the name of a phase: stored loss, gradients, network, and parameters after it.
 PHASES = {

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from jaxgen.interop.cips_names import discriminator_names, generator_names, noise_modules
 from tests.parity.cases import Case, find_cases, kind_of
-from tests.parity.cips_names import discriminator_names, generator_names, noise_modules
 
 
 @pytest.fixture

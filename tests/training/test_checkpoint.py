@@ -192,3 +192,18 @@ def test_a_step_is_saved_once(folder):
     checkpoints.save(3, jax.device_put(state(99), SHARDING), {})
     checkpoints.close()
     assert_is(restore(folder), 3)
+
+
+def test_whichever_byte_of_the_data_is_flipped_no_wrong_number_is_restored(written, tmp_path):
+    data = [path for path in files(written / '3') if path.parent.name == 'd']
+    rng, found = np.random.default_rng(0), set()
+    for i in range(24):
+        folder = shutil.copytree(written, tmp_path / str(i) / 'checkpoints')
+        path = folder / data[i % len(data)].relative_to(written)
+        content = bytearray(path.read_bytes())
+        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(content))
+        step, restored = restore(folder)
+        assert_is((step, restored), step)
+        found.add(step)
+    assert 2 in found

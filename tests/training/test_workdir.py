@@ -32,6 +32,19 @@ def test_fields_that_differ_are_listed_with_both_values(tmp_path):
     assert workdir.read_config(tmp_path).steps == 9
 
 
+def test_a_run_from_before_a_field_was_there_reads_as_what_it_did(tmp_path):
+    config = get_config('smoke')
+    workdir.adopt_config(tmp_path, config)
+    path = tmp_path / 'config.json'
+    older = json.loads(path.read_text())
+    for name in workdir.LATER_FIELDS:
+        *section, field = name.split('.')
+        del (older[section[0]] if section else older)[field]
+    path.write_text(json.dumps(older))
+    assert workdir.flatten(workdir.read_config(tmp_path)) == workdir.flatten(config)
+    assert workdir.adopt_config(tmp_path, config) == []
+
+
 @pytest.mark.parametrize(
     ('field', 'value'),
     [('model.size', 64), ('discriminator.channels', (8, 8, 8, 4)), ('model.noise', 'const')],

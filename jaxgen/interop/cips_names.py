@@ -1,16 +1,20 @@
-"""The published CIPS's parameter names and layouts against jaxgen's, name by name.
+"""The released CIPS's parameter names and layouts against jaxgen's, name by name.
 
     1x1 and dense weights   (..., out, in, 1, 1)   ->   [in, out]
     3x3 weights             (out, in, 3, 3)        ->   [3, 3, in, out]
     first dense layer of D  (out, C·H·W)           ->   [H·W·C, out]
     coordinate embedding    (1, C, H, W)           ->   [H, W, C]
 
-Every rule is a bijection, so gradients and trained parameters go back through it for comparison.
+Every rule is a bijection, so weights, and gradients too, go both ways.
 """
 
 import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+PyTree = Any
 
 # (pattern of the published name, path in our tree, layout)
 GENERATOR = (
@@ -47,24 +51,27 @@ DISCRIMINATOR = (
 LAST_SIDE = 4  # of the square map that D flattens
 
 
-def layer_name(module, residual):
-    """Path of a published styled layer or ToRGB: 'linears.3' -> 'block_1/layer_1'."""
+def layer_name(module: str, residual: bool) -> str:
+    """Path of a published styled layer or ToRGB: 'linears.3' -> 'block_1/layer_1'.
+
+    Raises:
+      KeyError: there is no such module.
+    """
     if module == 'conv1' or (residual and module == 'linears.0'):
         return 'input'
     if module == 'to_rgb_last':
         return 'to_rgb'
     family, index, *inner = module.split('.')
-    index = int(index)
     if family == 'to_rgbs':
-        return f'block_{index}/to_rgb'
+        return f'block_{int(index)}/to_rgb'
     if family != 'linears':
         raise KeyError(module)
     if residual:
-        return f'block_{index - 1}/layer_{int(inner[0].removeprefix("conv")) - 1}'
-    return f'block_{index // 2}/layer_{index % 2}'
+        return f'block_{int(index) - 1}/layer_{int(inner[0].removeprefix("conv")) - 1}'
+    return f'block_{int(index) // 2}/layer_{int(index) % 2}'
 
 
-def noise_modules(blocks, residual):
+def noise_modules(blocks: int, residual: bool) -> list[str]:
     """The published names of the styled layers, in the order of our noise maps and styles."""
     if residual:
         inner = [f'linears.{i}.conv{j}' for i in range(1, blocks + 1) for j in (1, 2)]
@@ -73,17 +80,29 @@ def noise_modules(blocks, residual):
 
 
 class Names:
-    """Translates one network. `drop` are patterns of published names that have no place in ours."""
+    """Translates one network.
 
-    def __init__(self, rules, resolve, drop=()):
+    Args:
+      rules: (pattern of the published name, path in our tree, layout), the first match counts.
+      resolve: `(group, how)` to what stands for `{0}` or `{0:how}` in the path.
+      drop: patterns of published names that have no place in our tree.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[tuple[str, str, str]],
+        resolve: Callable[[str, str | None], str],
+        drop: Sequence[str] = (),
+    ) -> None:
         self._rules = rules
         self._resolve = resolve
         self._drop = drop
 
-    def dropped(self, name):
+    def dropped(self, name: str) -> bool:
+        """Whether a published name has no place in our tree."""
         return any(re.fullmatch(pattern, name) for pattern in self._drop)
 
-    def place(self, name):
+    def place(self, name: str) -> tuple[tuple[str, ...], str]:
         """(path as a tuple of keys, layout) of a published name; KeyError if there is none."""
         for pattern, path, layout in self._rules:
             if match := re.fullmatch(pattern, name):
@@ -94,59 +113,63 @@ class Names:
                 return tuple(path.split('/')), layout
         raise KeyError(name)
 
-    def to_tree(self, named):
-        """Published `{name: array}` to our nested dictionary."""
-        tree = {}
+    def to_tree(self, named: Mapping[str, np.ndarray]) -> PyTree:
+        """Published `{name: array}` to our nested dictionary.
+
+        Raises:
+          KeyError: a name has no place. ValueError: two have the same.
+        """
+        tree: PyTree = {}
         for name, array in named.items():
             if self.dropped(name):
                 continue
-            *parents, leaf = self.place(name)[0]
+            (*parents, leaf), layout = self.place(name)
             node = tree
             for key in parents:
                 node = node.setdefault(key, {})
-            assert leaf not in node, f'{name} has the place of another'
-            node[leaf] = _to_ours(array, self.place(name)[1])
+            if leaf in node:
+                raise ValueError(f'{name} has the place of another')
+            node[leaf] = _to_ours(np.asarray(array), layout)
         return tree
 
-    def to_published(self, tree, like):
-        """Our tree to published `{name: array}` with the names and shapes of `like`.
+    def to_published(self, tree: PyTree, like: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Our tree to published `{name: array}`, with the names and shapes of the arrays in `like`.
 
         A name without a place in our tree reads as zeros, which is its gradient.
         """
-        out = {}
+        named = {}
         for name, array in like.items():
             if self.dropped(name):
-                out[name] = np.zeros(array.shape)
+                named[name] = np.zeros(array.shape)
                 continue
             path, layout = self.place(name)
             leaf = tree
             for key in path:
                 leaf = leaf[key]
-            out[name] = _to_published(np.asarray(leaf), layout, array.shape)
-        return out
+            named[name] = _to_published(np.asarray(leaf), layout).reshape(array.shape)
+        return named
 
 
-def generator_names(residual, noise=True):
+def generator_names(residual: bool, noise: bool = True) -> Names:
     """Names of a generator; without `noise` the strengths of the noise have no place."""
 
-    def resolve(group, how):
+    def resolve(group: str, how: str | None) -> str:
         return str(int(group) - 1) if how == '-1' else layer_name(group, residual)
 
     return Names(GENERATOR, resolve, () if noise else (r'.+\.noise\.weight',))
 
 
-def discriminator_names(size, first_layers):
+def discriminator_names(size: int, first_layers: int) -> Names:
     """Names of a discriminator of `size`² images with `first_layers` extra layers in front."""
 
-    def resolve(group, how):
+    def resolve(group: str, how: str | None) -> str:
         index = int(group) - 1
         return f'block_{size >> (index - first_layers)}' if how == 'side' else str(index)
 
     return Names(DISCRIMINATOR, resolve, (r'.+\.kernel',))
 
 
-def _to_ours(x, layout):
-    x = np.asarray(x)
+def _to_ours(x: np.ndarray, layout: str) -> np.ndarray:
     if layout == 'dense':
         x = x.reshape(x.shape[1:] if x.ndim == 5 else x.shape)
         return x.reshape(x.shape[:2]).T
@@ -160,13 +183,12 @@ def _to_ours(x, layout):
     return x.reshape(() if layout == 'scalar' else -1)
 
 
-def _to_published(x, layout, shape):
+def _to_published(x: np.ndarray, layout: str) -> np.ndarray:
+    """The order of the entries; the caller gives them their shape."""
     if layout == 'dense':
-        x = x.T
-    elif layout == 'conv':
-        x = x.transpose(3, 2, 0, 1)
-    elif layout == 'flattened':
-        x = x.reshape(LAST_SIDE, LAST_SIDE, -1, x.shape[-1]).transpose(3, 2, 0, 1)
-    elif layout == 'table':
-        x = x.transpose(2, 0, 1)
-    return x.reshape(shape)
+        return x.T
+    if layout == 'conv':
+        return x.transpose(3, 2, 0, 1)
+    if layout == 'flattened':
+        return x.reshape(LAST_SIDE, LAST_SIDE, -1, x.shape[-1]).transpose(3, 2, 0, 1)
+    return x.transpose(2, 0, 1) if layout == 'table' else x

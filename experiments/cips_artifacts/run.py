@@ -1,0 +1,15 @@
+"""The regions that the activations cut pictures into; see README.md and experiments.cips_runs."""
+
+from experiments import cips_runs
+
+
+def main(argv=None):
+    experiment = cips_runs.parse(__file__, argv)
+    run = experiment.run('ffhq256')
+    size = ['--size=64'] if experiment.smoke else []
+    for image in range(1 if experiment.smoke else 4):
+        experiment.app('analyse', run, str(image), '--only=partition', f'--image={image}', *size)
+
+
+if __name__ == '__main__':
+    main()

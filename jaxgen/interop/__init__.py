@@ -1,0 +1,1 @@
+"""Side room: readers and importers of published weights. Nothing in a file is executed."""
