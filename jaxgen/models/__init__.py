@@ -2,5 +2,17 @@
 
 from jaxgen.models.cips import CIPSGenerator
 from jaxgen.models.discriminator import Discriminator
+from jaxgen.models.pixelcnn import GatedPixelCNN, PixelCNN
+from jaxgen.models.pixelcnn_autoencoder import PixelCNNAutoencoder
+from jaxgen.models.pixelcnn_pp import PixelCNNpp
+from jaxgen.models.pixelrnn import PixelRNN
 
-__all__ = ['CIPSGenerator', 'Discriminator']
+__all__ = [
+    'CIPSGenerator',
+    'Discriminator',
+    'GatedPixelCNN',
+    'PixelCNN',
+    'PixelCNNAutoencoder',
+    'PixelCNNpp',
+    'PixelRNN',
+]

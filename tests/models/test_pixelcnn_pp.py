@@ -1,0 +1,141 @@
+"""PixelCNN++: what a pixel sees, how it starts, and whose dropout it is."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.losses.likelihood import image_log_prob
+from tests import autoregressive as tiny
+
+
+@pytest.fixture(scope='module')
+def started():
+    """A model and its variables after `init` on a real batch, and that batch."""
+    model = tiny.plus_plus()
+    pixels = jnp.asarray(tiny.images(model, 8, (8, 8)))
+    return model, jax.jit(model.init)(jax.random.key(0), pixels), pixels
+
+
+def test_after_training_a_pixel_sees_exactly_the_set_that_the_coarse_rows_leave():
+    model = tiny.plus_plus()
+    height, width = shape = (4, 12)
+    pixels = tiny.images(model, 1, shape)
+    with jax.enable_x64(True):
+        variables = tiny.random_variables(model, pixels)
+        variables = tiny.trained(model, variables, pixels, rate=1e-3)
+        found = tiny.pixel_support(
+            lambda x: model.apply(variables, x, method='network'), (*shape, 3), jax.random.key(0)
+        )
+    far = 4 * model.resnets + 2
+    expected = np.tril(np.ones((height * width,) * 2, bool), -1)
+    for i, j, k in itertools.product(range(1, height, 2), range(width), range(width)):
+        if k < j - far:
+            expected[i * width + j, i * width + k] = False
+        if k > j + far:
+            expected[i * width + j, (i - 1) * width + k] = False
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_all_values_of_a_pixel_sum_to_one_given_the_pixels_before():
+    model = tiny.plus_plus(levels=3)
+    pixels = tiny.images(model, 1, (4, 4))
+    variables = tiny.random_variables(model, pixels)
+    variables = jax.tree.map(lambda x: 0.5 * x, variables)
+    values = np.array(list(itertools.product(range(3), repeat=3)), np.int32)
+    every = np.repeat(pixels, 27, axis=0)
+    every[:, 2, 1] = values
+    params = jax.jit(model.apply)(variables, every)[:, 2, 1]
+    logp = model.likelihood.log_prob(params, values)
+    np.testing.assert_allclose(np.exp(np.float64(logp)).sum(), 1, atol=1e-5)
+
+
+def test_every_layer_starts_with_mean_zero_and_its_scale_on_the_first_batch(started):
+    model, variables, pixels = started
+    _, kept = jax.jit(
+        lambda v, x: model.apply(v, x, capture_intermediates=True, mutable='intermediates')
+    )(variables, pixels)
+    kept = kept['intermediates']
+    layers = {'out': 1.0, 'stem_above': 1.0, 'halve_1_ul': 1.0}
+    for name, scale in layers.items():
+        y = np.asarray(kept[name]['__call__'][0], np.float64)
+        np.testing.assert_allclose(y.mean(axis=(0, 1, 2)), 0, atol=1e-4)
+        np.testing.assert_allclose(y.std(axis=(0, 1, 2)), scale, rtol=1e-2)
+    y = np.asarray(kept['up_1_0_ul']['conv_out']['__call__'][0], np.float64)
+    np.testing.assert_allclose(y.std(axis=(0, 1, 2)), 0.1, rtol=1e-2)
+
+
+def test_gradients_reach_every_parameter(started):
+    model, variables, pixels = started
+    moved = tiny.trained(model, variables, pixels)
+    changed = jax.tree.map(lambda x, y: bool((x != y).any()), variables, moved)
+    assert all(jax.tree.leaves(changed))
+
+
+def test_dropout_is_each_examples_own(started):
+    model, variables, pixels = started
+    keys = jax.random.split(jax.random.key(1), len(pixels))
+    score = jax.jit(
+        lambda pixels, keys: image_log_prob(
+            model.likelihood, model.apply(variables, pixels, dropout_keys=keys), pixels
+        )
+    )
+    whole = score(pixels, keys)
+    order = np.random.default_rng(0).permutation(len(pixels))
+    np.testing.assert_allclose(score(pixels[order], keys[order]), whole[order], rtol=1e-4)
+    other = score(pixels, jax.random.split(jax.random.key(2), len(pixels)))
+    assert (np.asarray(other) != np.asarray(whole)).all()
+
+
+def test_dropout_leaves_its_share_and_the_expectation():
+    model = tiny.plus_plus(dropout=0.25, features=1, nonlinearity='relu')
+    pixels = tiny.images(model, 1, (4, 4))
+    block = model.bind(tiny.random_variables(model, pixels)).up_blocks[0][0][0]
+    # Ones pass conv_in unchanged; conv_out reads the pixel itself; the gate is open.
+    identity = np.zeros((2, 3, 1, 1), np.float32)
+    identity[1, 1] = 1
+    only = {'scale': np.ones(1), 'bias': np.zeros(1)}
+    params = {
+        'conv_in': {'direction': identity, **only},
+        'conv_out': {
+            'direction': identity.repeat(2, axis=3),
+            'scale': np.array([1.0, 1e-9]),
+            'bias': np.array([0.0, 50.0]),
+        },
+    }
+    keys = jax.random.split(jax.random.key(0), 200)
+    x = jnp.ones((200, 4, 4, 1))
+    added = jax.jit(
+        lambda k: block.clone(parent=None).apply({'params': params}, x, None, None, k) - x
+    )(keys)
+    added = np.asarray(added)
+    values = np.unique(added.round(4))
+    np.testing.assert_allclose(values, [0, 1 / 0.75], atol=1e-3)
+    assert abs((added > 0).mean() - 0.75) < 0.03
+
+
+def test_conditions_and_choices_that_cannot_be_are_errors():
+    model = tiny.plus_plus(num_classes=3)
+    pixels = tiny.images(model, 1, (4, 4))
+    with pytest.raises(ValueError, match='needs label'):
+        model.init(jax.random.key(0), pixels)
+    with pytest.raises(ValueError, match=r'multiples of 4, got \(4, 6\)'):
+        model.init(jax.random.key(0), tiny.images(model, 1, (4, 6)), jnp.zeros(1, int))
+    for fields, message in (
+        (dict(colours=2), 'colours must be 1 or 3, got 2'),
+        (dict(nonlinearity='tanh'), "nonlinearity must be one of .*, got 'tanh'"),
+        (dict(dropout=1.0), 'dropout must be from 0 to below 1, got 1.0'),
+        (dict(resnets=0), 'resnets must be positive, got 0'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny.plus_plus(**fields)
+
+
+def test_a_class_changes_what_the_network_says():
+    model = tiny.plus_plus(num_classes=3)
+    pixels = tiny.images(model, 1, (4, 4))
+    variables = tiny.random_variables(model, pixels, label=jnp.zeros(1, int))
+    first, second = (jax.jit(model.apply)(variables, pixels, jnp.array([c])) for c in (0, 1))
+    assert float(jnp.abs(first - second).max()) > 0.1
