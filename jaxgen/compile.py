@@ -32,7 +32,10 @@ def main() -> None:
     topology = open_topology(_TOPOLOGY.value)
     plan = tasks.make_plan(config, list(topology.devices))
     plain = config.copy_and_resolve_references()
-    plain.model.remat = plain.discriminator.remat = False
+    networks = {name: config[name] for name in ('model', 'discriminator') if name in config}
+    for name, fields in networks.items():
+        if 'remat' in fields:
+            plain[name].remat = False
     whole = _shapes(config)
     split = _shapes(config, plan.mesh.size) if config.plan == 'pmap' else whole
     objectives = [tasks.make_objective(config, plan.layout)]
@@ -53,7 +56,6 @@ def main() -> None:
         phases.append(phase)
         if phase.shortage:
             break
-    networks = {'model': config.model, 'discriminator': config.discriminator}
     fields = roofline.Fields(config.batch_size, config.mesh.pixel, networks)
     report = roofline.Report(topology, tuple(phases), fields)
     print(json.dumps(report.to_dict()) if _JSON.value else report.render(), flush=True)

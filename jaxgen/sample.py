@@ -2,8 +2,8 @@
 
     python -m jaxgen.sample --workdir=runs/cips-demo --num=16 --truncation=0.7 --out=grid.png
 
---size=512x384 (width × height) renders any size; --individual writes one file per image into the
-folder --out. Images are rendered in tiles, over all devices.
+--size=512x384 (width × height) draws any size; --individual writes one file per image into the
+folder --out. CIPS renders in tiles, over all devices; a PixelCNN has its images spread over them.
 """
 
 import pathlib
@@ -19,7 +19,10 @@ _NUM = flags.DEFINE_integer('num', 16, 'How many images.', lower_bound=1)
 _SEED = flags.DEFINE_integer(
     'seed', 0, 'Image i is a function of seed and i.', lower_bound=0, upper_bound=2**31 - 1
 )
-_TRUNCATION = flags.DEFINE_float('truncation', 1.0, 'ψ: 1 is off, 0 is the mean image.')
+_TRUNCATION = flags.DEFINE_float('truncation', 1.0, 'For a GAN, ψ: 1 is off, 0 is the mean image.')
+_TEMPERATURE = flags.DEFINE_float(
+    'temperature', 1.0, 'For a PixelCNN: scales the noise of its draws.'
+)
 _LABEL = flags.DEFINE_integer(
     'label', None, 'Class, for a model with classes; default: each in turn.'
 )
@@ -38,7 +41,12 @@ def main() -> None:
 
     run = restore(_WORKDIR.value, ema=_EMA.value)
     images = run.sample(
-        _NUM.value, _SEED.value, truncation=_TRUNCATION.value, label=_LABEL.value, size=size
+        _NUM.value,
+        _SEED.value,
+        truncation=_TRUNCATION.value,
+        temperature=_TEMPERATURE.value,
+        label=_LABEL.value,
+        size=size,
     )
     out = pathlib.Path(_OUT.value)
     try:

@@ -15,7 +15,8 @@ FLOORS = {
 # What each side room imports of the house itself: nothing, except that an importer of published
 # weights builds the module that takes them.
 SIDE_ROOMS = {
-    'parallel': set(), 'data': set(), 'metrics': set(), 'interop': {'ops', 'nn', 'models'},
+    'parallel': set(), 'data': set(), 'metrics': set(),
+    'interop': {'ops', 'nn', 'models', 'metrics'},
 }  # fmt: skip
 COMMANDS = {'train', 'sample', 'evaluate', 'compile'}  # each is jaxgen/NAME.py, above all floors
 

@@ -34,7 +34,12 @@ def pytest_addoption(parser):
 
 
 # Minutes each, and one worker takes a file as a whole: begun last, they would run alone.
-LONGEST = ('test_resume.py', 'test_several_processes.py', 'test_compile_command.py')
+LONGEST = (
+    'test_golden.py',
+    'test_resume.py',
+    'test_several_processes.py',
+    'test_compile_command.py',
+)
 
 
 def pytest_collection_modifyitems(items):

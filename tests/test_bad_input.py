@@ -11,6 +11,7 @@ from tests import tiny
 from tests.fork_server import ROOT
 
 CIPS = '--config=configs/cips.py'
+PIXELCNN = '--config=configs/pixelcnn.py'
 
 
 def assert_one_line(code, err, words):
@@ -27,8 +28,8 @@ def assert_one_line(code, err, words):
 def refuses(commands, tiny_data, tmp_path):
     """Runs the tiny training with other fields, and checks the message."""
 
-    def run(*words, folder=None, extra=(), devices=1, **fields):
-        arguments = [*tiny.flags(tiny_data, **fields), *extra]
+    def run(*words, kind='cips', folder=None, extra=(), devices=1, **fields):
+        arguments = [*tiny.flags(tiny_data, kind, **fields), *extra]
         child = commands.run(
             'jaxgen.train',
             *arguments,
@@ -45,6 +46,7 @@ def refuses(commands, tiny_data, tmp_path):
     ('arguments', 'words'),
     [
         ((f'{CIPS}:tiny', '--workdir=w'), ("'tiny'", "'demo'", "'smoke'")),
+        ((f'{PIXELCNN}:tiny', '--workdir=w'), ("'tiny'", "'masked'", "'demo'")),
         (('--config=configs/none.py', '--workdir=w'), ('configs/none.py',)),
         (('--workdir=w',), ('--config is missing',)),
         ((f'{CIPS}:smoke',), ('--workdir is missing',)),
@@ -69,7 +71,7 @@ def test_a_command_line_that_cannot_be_read(commands, arguments, words):
 @pytest.mark.parametrize(
     ('fields', 'words'),
     [
-        (dict(task='diffusion'), ("'diffusion'", "'adversarial'")),
+        (dict(task='diffusion'), ("'diffusion'", "'adversarial'", "'likelihood'")),
         (dict(steps=0), ('steps must be at least 1, got 0',)),
         (dict(batch_size=0), ('batch_size must be at least 1, got 0',)),
         (dict(samples=0), ('samples must be at least 1, got 0',)),
@@ -84,7 +86,7 @@ def test_a_command_line_that_cannot_be_read(commands, arguments, words):
         (dict(batch_size=6), ('minibatch_std_group=4', 'got 6')),
         (dict(model__dtype='float16'), ("'float16'", "'bfloat16'")),
         (dict(discriminator__dtype='half'), ('discriminator.dtype', "'half'", "'float32'")),
-        (dict(model__activation='relu'), ("'relu'", "'lrelu'")),
+        (dict(model__activation='gelu'), ("'gelu'", "'lrelu'")),
         (dict(model__noise='gauss'), ("'gauss'", "'const'")),
         (dict(model__lookup='nearest'), ("'nearest'", "'exact'")),
         (dict(model__features=0), ('features must be positive, got 0',)),
@@ -113,6 +115,40 @@ def test_a_command_line_that_cannot_be_read(commands, arguments, words):
 )
 def test_a_config_that_cannot_be_run(refuses, fields, words):
     refuses(*words, **fields)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'words'),
+    [
+        (dict(task='diffusion'), ("'diffusion'", "'adversarial'", "'likelihood'")),
+        (dict(steps=0), ('steps must be at least 1, got 0',)),
+        (dict(evaluate_every=-1), ('evaluate_every must be 0', 'got -1')),
+        (dict(evaluate__images=-1), ('evaluate.images must be 0', 'got -1')),
+        (dict(ema_decay=1.5), ('ema_decay must be', 'got 1.5')),
+        (dict(init_from='elsewhere'), ('init_from', "'elsewhere'")),
+        (dict(model__levels=1), ('model.levels must be from 2 to 256, got 1',)),
+        (dict(model__levels=257), ('model.levels must be from 2 to 256, got 257',)),
+        (dict(model__network='pixelsnail'), ("'pixelsnail'", "'gated_pixelcnn'")),
+        (dict(model__network='pixelcnn'), ('model', 'kernel_size')),
+        (dict(model__features=2), ('features must be 3 or more', 'got 2')),
+        (dict(model__kernel_size=4), ('kernel_size must be odd', 'got 4')),
+        (dict(model__shift='up'), ("'up'", "'input'")),
+        (dict(model__dtype='float16'), ("'float16'", "'bfloat16'")),
+        (dict(optimizer__name='sgd'), ("'sgd'", "'rmsprop'")),
+        (dict(data__size=0), ('data.size must be 1 or more, got 0',)),
+        (dict(data__size=8), ('8×8', "'tiny'", '4×4')),
+        (dict(model__colours=1), ('model.colours', '1 channels', '3 channels')),
+        (dict(model__num_classes=0), ('data.label is True', 'num_classes')),
+        (dict(data__label=False), ('num_classes is 3', 'data.label is False')),
+        (dict(model__num_classes=4), ('4', "'tiny'", '3')),
+        (dict(data__name='plain'), ("'plain' has no labels",)),
+        (dict(data__eval_split='last'), ("'last'", 'test')),
+        (dict(evaluate_every=1, evaluate__images=12), ('evaluate.images', '12', "'tiny'")),
+    ],
+    ids=str,
+)
+def test_a_likelihood_config_that_cannot_be_run(refuses, fields, words):
+    refuses(*words, kind='pixelcnn', **fields)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +183,12 @@ def test_a_workdir_of_another_model(refuses, tmp_path, tiny_data):
     before = (folder / 'config.json').read_text()
     refuses(str(folder), 'another model', 'model.size: 32 before, 4 now', folder=folder)
     assert (folder / 'config.json').read_text() == before
+
+
+def test_a_workdir_of_another_kind_of_model(refuses, tmp_path):
+    folder = workdir.create(str(tmp_path / 'other'))
+    workdir.adopt_config(folder, tiny.config())
+    refuses('another model', 'task: adversarial before', folder=folder, kind='pixelcnn')
 
 
 def test_a_workdir_whose_config_is_not_json(refuses, tmp_path):

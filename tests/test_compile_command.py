@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from configs.pixelcnn import get_config
+from jaxgen.parallel.roofline import Fields
+
 ROOT = Path(__file__).parent.parent
 TINY = (
     '--config.model.size=8',
@@ -103,3 +106,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, words):
     assert line.startswith('error: ')
     for word in words:
         assert word in line
+
+
+def test_a_likelihood_step_is_one_phase_and_advice_names_fields_that_its_model_has():
+    done = _run('--config=configs/pixelcnn.py:masked_smoke', '--topology=cpu:2', '--json')
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [(p['name'], p['every']) for p in report['phases']] == [('update', 1)]
+    advice = Fields(8, parts={'model': get_config('masked_smoke').model}).advice(2)
+    assert any(line.startswith('model.dtype=bfloat16') for line in advice)
+    assert not any('remat' in line for line in advice)

@@ -1,8 +1,9 @@
 """What the variants of a config promise about each other."""
 
+import jax
 import pytest
 
-from configs import cips
+from configs import cips, pixelcnn, pixelcnn_pp, pixelrnn
 from jaxgen import tasks
 from jaxgen.training.workdir import flatten
 
@@ -59,6 +60,53 @@ def test_a_panorama_is_a_ring_of_four_windows():
     assert tasks.frame(config) == (256, 1024)
     assert tasks.training_size(config) == (256, 256)
     assert tasks.image_shape(config) == (256, 512, 3)
+
+
+LIKELIHOODS = [
+    (module, variant) for module in (pixelcnn, pixelrnn, pixelcnn_pp) for variant in module.VARIANTS
+]
+
+
+@pytest.mark.parametrize(('module', 'variant'), LIKELIHOODS)
+def test_every_variant_of_the_pixelcnn_family_describes_a_model_at_each_of_its_sizes(
+    module, variant
+):
+    for size in ('', '_demo', '_smoke'):
+        config = module.get_config(variant + size)
+        tasks.check(config)
+        objective = tasks.make_objective(config)
+        shape = (*objective.frame, objective.model.colours)
+        assert shape == tasks.image_shape(config)
+        assert objective.num_classes == tasks.num_classes(config)
+        shapes = tasks.batch_shapes(config, (4,))
+        assert shapes['image'].shape == (4, *shape)
+        assert ('label' in shapes) == (objective.num_classes > 0)
+
+
+def parameters(module, variant):
+    """Millions of them."""
+    objective = tasks.make_objective(module.get_config(variant))
+    state = jax.eval_shape(objective.init_state, jax.random.key(0))
+    return sum(x.size for x in jax.tree.leaves(state.ema)) / 1e6
+
+
+def test_the_published_networks_have_their_sizes():
+    # PixelCNN++ is known to have 54 million; the other is 20 layers of 384 maps, counted by hand:
+    # vertical 3·5·384·768, link 768², horizontal 3·384·768, out 384², of which the first reads RGB.
+    assert 53 < parameters(pixelcnn_pp, 'cifar10') < 55
+    layer = 15 * 384 * 768 + 768**2 + 3 * 384 * 768 + 384**2
+    first = 15 * 3 * 768 + 768**2 + 3 * 3 * 768 + 384**2
+    head = 384 * 1024 + 1024 * 768
+    biases = 20 * (768 + 768 + 384) + 1024 + 768
+    expected = (19 * layer + first + head + biases) / 1e6
+    assert parameters(pixelcnn, 'imagenet64') == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize('module', [pixelcnn, pixelrnn, pixelcnn_pp])
+@pytest.mark.parametrize('variant', ['cifar', 'smoke_demo', ''])
+def test_an_unknown_variant_of_the_pixelcnn_family_is_told_the_known_ones(module, variant):
+    with pytest.raises(ValueError, match='cifar10'):
+        module.get_config(variant)
 
 
 @pytest.mark.parametrize('variant', ['ffhq', 'ablation', 'ffhq_smoke', 'smoke_demo', ''])

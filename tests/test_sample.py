@@ -1,12 +1,16 @@
 """`jaxgen.sample`: each flag gives the picture that it promises."""
 
+import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
+from jaxgen.errors import UserError
+from jaxgen.parallel.mesh import make_mesh
 from jaxgen.training import workdir
-from jaxgen.training.restore import restore
-from tests import tiny
+from jaxgen.training.restore import LikelihoodRun, restore
+from tests import autoregressive, tiny
 from tests.test_bad_input import assert_one_line
 
 
@@ -21,6 +25,13 @@ def labelled(tmp_path_factory):
     """A run of a model with three classes."""
     folder = tmp_path_factory.mktemp('sample') / 'labelled'
     return tiny.make_run(folder, model__num_classes=3, data__label=True)
+
+
+@pytest.fixture(scope='module')
+def pixelcnn(tmp_path_factory):
+    """A run of a PixelCNN with three classes."""
+    folder = tmp_path_factory.mktemp('sample') / 'pixelcnn'
+    return tiny.make_run(folder, 'pixelcnn', model__features=12, model__head=24)
 
 
 @pytest.fixture
@@ -117,9 +128,51 @@ def test_classes_come_in_turn_or_one_is_chosen(sample, labelled):
     assert_pictures_equal(drawn, as_picture(ones))
 
 
+def test_a_pixelcnn_draws_its_levels_by_class_size_and_temperature(sample, pixelcnn):
+    run = restore(pixelcnn)
+    images = sample('--num=5', '--individual', folder=pixelcnn)
+    assert images.shape == (5, 4, 4, 3)
+    # Four levels, evenly spaced.
+    assert set(np.unique(images)) <= {0, 85, 170, 255}
+    np.testing.assert_array_equal(images, as_picture(run.sample(5)))
+    ones = sample('--num=5', '--individual', '--label=1', folder=pixelcnn)
+    assert [np.array_equal(a, b) for a, b in zip(images, ones, strict=True)][1::3] == [True, True]
+    assert not np.array_equal(images, ones)
+    larger = sample('--num=2', '--individual', '--size=6x5', '--seed=3', folder=pixelcnn)
+    assert larger.shape == (2, 5, 6, 3)
+    cold = sample('--num=6', '--individual', '--temperature=0', folder=pixelcnn)
+    np.testing.assert_array_equal(cold[:3], cold[3:])
+    assert not np.array_equal(run.sample(5), restore(pixelcnn, ema=False).sample(5))
+
+
 @pytest.mark.parametrize(
     ('flags', 'words'),
     [
+        (('--truncation=0.7',), ('truncation must be left out', 'got 0.7')),
+        (('--temperature=-1',), ('temperature must be 0 or more, got -1',)),
+        (('--temperature=inf',), ('temperature must be 0 or more, got inf',)),
+        (('--label=3',), ('label must be from 0 to 2, got 3',)),
+        (('--size=0',), ('--size', "'0'")),
+    ],
+)
+def test_a_flag_that_is_wrong_for_a_pixelcnn_is_one_line(commands, pixelcnn, flags, words):
+    child = commands.run('jaxgen.sample', f'--workdir={pixelcnn}', '--num=1', *flags)
+    assert_one_line(child.code, child.err, words)
+
+
+def test_a_size_that_the_network_does_not_take_is_a_mistake_of_the_users():
+    model = autoregressive.plus_plus()
+    objective = tiny.likelihood(model)
+    shapes = jax.eval_shape(objective.init_state, jax.random.key(0))
+    run = LikelihoodRun('w', objective, {'params': shapes.ema}, make_mesh(), 1, ConfigDict())
+    with pytest.raises(UserError, match=r'size: height and width must be multiples of 4'):
+        run.sample(1, size=(8, 6))
+
+
+@pytest.mark.parametrize(
+    ('flags', 'words'),
+    [
+        (('--temperature=0.5',), ('temperature must be left out', 'got 0.5')),
         (('--size=0x5',), ('--size', 'WIDTHxHEIGHT', "'0x5'")),
         (('--size=big',), ('--size', "'big'")),
         (('--size=4x4x4',), ('--size', "'4x4x4'")),

@@ -112,6 +112,25 @@ def real_images(source: Sequence, num: int, offset: int = 0, seed: int = 0) -> n
     return _normalise(np.stack([example['image'] for example in _read(source, order.tolist())]))
 
 
+def in_order(
+    source: Sequence, batch_size: int, *, label: bool = False
+) -> Iterator[tuple[Batch, int]]:
+    """Every example of a source once, in its order, for an evaluation: (batch, rows that count).
+
+    A batch has `image`, and `label` if asked for. All have `batch_size` rows: a ragged last one is
+    filled up with its first example, which does not count.
+    """
+    for start in range(0, len(source), batch_size):
+        numbers = range(start, min(start + batch_size, len(source)))
+        examples = list(_read(source, numbers))
+        count = len(examples)
+        examples += examples[:1] * (batch_size - count)
+        batch = {'image': _normalise(np.stack([example['image'] for example in examples]))}
+        if label:
+            batch['label'] = np.array([example['label'] for example in examples], np.int32)
+        yield batch, count
+
+
 class _Examples:
     """A source's examples as grain batches them; small sets stay decoded in memory.
 

@@ -1,18 +1,23 @@
-"""Evaluators: a metric over samples of a state and a data set's held-out images."""
+"""Evaluators: a metric of a state, or of its samples, on a data set's held-out images."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from jaxgen.data.pipeline import real_images
+from jaxgen import tasks
+from jaxgen.data.pipeline import in_order, real_images
 from jaxgen.data.sources import Source
 from jaxgen.errors import UserError
+from jaxgen.metrics import bits_per_dim
 from jaxgen.metrics.swd import sliced_wasserstein
 from jaxgen.objectives.base import Objective
+from jaxgen.objectives.likelihood import Likelihood
 from jaxgen.objectives.sampling import make_sampler
 from jaxgen.parallel.plan import Plan
 from jaxgen.tasks import Data
@@ -75,25 +80,82 @@ def middle_columns(images: np.ndarray, width: int | None) -> np.ndarray:
     return images[:, :, left : left + width]
 
 
+class BitsPerDim:
+    """Bits per dimension of held-out images: of every image of the split, each once.
+
+    The mean over images, in float64, and not over batches: exact also where the last one is ragged.
+    """
+
+    def __init__(
+        self, objective: Likelihood, held_out: Source, mesh: Mesh, *, batch: int, label: bool
+    ) -> None:
+        self._source, self._batch, self._label = held_out, batch, label
+        self._rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        self._log_prob = jax.jit(objective.log_prob, out_shardings=everywhere)
+
+    def log_probs(self, variables: PyTree) -> np.ndarray:
+        """log p in nats of every image, float64 `[N]`, in the order of the split."""
+        parts = []
+        for batch, count in in_order(self._source, self._batch, label=self._label):
+            placed = jax.tree.map(self._place, batch)
+            parts.append(np.asarray(self._log_prob(variables, placed), np.float64)[:count])
+        return np.concatenate(parts)
+
+    def __call__(self, variables: PyTree) -> dict[str, float]:
+        """{'bits_per_dim/held_out'}."""
+        nats = -self.log_probs(variables)
+        bits = bits_per_dim.from_probability(nats, math.prod(self._source.image_shape))
+        return {'bits_per_dim/held_out': bits_per_dim.set_mean(bits)}
+
+    def _place(self, rows: np.ndarray) -> jax.Array:
+        # Every process has read the whole batch and keeps its own rows.
+        return jax.make_array_from_callback(rows.shape, self._rows, lambda index: rows[index])
+
+
 def make_evaluate(
     config: ConfigDict, objective: Objective, plan: Plan, data: Data
 ) -> Callable[[PyTree], dict[str, float]]:
-    """From a state to the metrics of `config.evaluate`, with averaged parameters."""
+    """From a state to the metrics of `config.evaluate`, with averaged parameters.
+
+    The likelihood where the objective has one; there the sliced Wasserstein distance, for which
+    images must be drawn, is left out with `config.evaluate.images=0`.
+    """
     if not config.evaluate_every:
         return lambda state: {}
+    with_likelihood = isinstance(objective, Likelihood)
+    metrics = []
+    if with_likelihood:
+        bits = BitsPerDim(
+            objective,
+            data.held_out,
+            plan.mesh,
+            batch=config.batch_size,
+            label=config.data.label,
+        )
+        metrics.append(lambda state: bits(objective.sampling_variables(state)))
+    if config.evaluate.images or not with_likelihood:
+        metrics.append(_make_distance(config, objective, plan, data))
+
+    def evaluate(state: PyTree) -> dict[str, float]:
+        return {name: value for metric in metrics for name, value in metric(state).items()}
+
+    return evaluate
+
+
+def _make_distance(
+    config: ConfigDict, objective: Objective, plan: Plan, data: Data
+) -> Callable[[PyTree], dict[str, float]]:
     distance = SlicedWasserstein(
         data.held_out,
         images=config.evaluate.images,
         pairs=config.evaluate.pairs,
         seed=config.seed,
-        window=config.data.patch if config.model.cylindrical else None,
+        # A ring is wider than the images that it learns from.
+        window=config.data.patch if config.model.get('cylindrical') else None,
     )
     draw = make_sample(config, objective, plan, seed=config.seed + 1)
-
-    def evaluate(state: PyTree) -> dict[str, float]:
-        return distance(lambda count: draw(state, count))
-
-    return evaluate
+    return lambda state: distance(lambda count: draw(state, count))
 
 
 def make_sample(
@@ -106,7 +168,7 @@ def make_sample(
     sampler = make_sampler(
         functools.partial(objective.sample, mesh=plan.mesh), plan.mesh, config.batch_size
     )
-    classes = config.model.num_classes
+    classes = tasks.num_classes(config)
 
     def sample(state: PyTree, count: int = config.samples) -> np.ndarray:
         label = np.arange(count) % classes if classes else None

@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxgen.errors import UserError
 from jaxgen.interop.cips_names import discriminator_names, generator_names, noise_modules
-from jaxgen.interop.unpickle import quoted
+from jaxgen.interop.state_dicts import compare, floats
 from jaxgen.models.cips import CIPSGenerator
 from jaxgen.models.discriminator import Discriminator
 
@@ -34,7 +34,6 @@ MAPPING_LR_MULTIPLIER = 0.01  # `lr_mlp`, the same in all that was released
 STDDEV_GROUP = 4
 BLUR = (1, 3, 3, 1)
 MAX_LAYERS = 64  # of one kind
-LISTED = 6  # names in a message
 
 
 def from_torch(
@@ -55,7 +54,7 @@ def from_torch(
       UserError: names that are missing or left over (it lists them), shapes that don't go
         together, values that aren't finite numbers.
     """
-    arrays = _floats(state_dict)
+    arrays = floats('the generator', state_dict)
     fields = _generator_fields(arrays)
     fields['activation'] = _activation(arrays, activation)
     strengths = [array for name, array in arrays.items() if name.endswith('.noise.weight')]
@@ -69,7 +68,7 @@ def from_torch(
         )
     except ValueError as error:
         raise UserError(f'the generator cannot be built: {error}') from error
-    _compare('generator', arrays, generator_shapes(generator))
+    compare('generator', arrays, generator_shapes(generator))
     names = generator_names(generator.residual, noise=generator.noise != 'none')
     params = names.to_tree(arrays)
     average = average_w(generator, params)
@@ -99,7 +98,7 @@ def discriminator_from_torch(
     Raises:
       UserError: as `from_torch`; and a blur that is not that of the released code.
     """
-    arrays = _floats(state_dict)
+    arrays = floats('the discriminator', state_dict)
     first_layers = _last(arrays, r'convs\.(\d{1,4})\.[01]\..+')
     last = _last(arrays, r'convs\.(\d{1,4})\.(?:conv1|conv2|skip)\..+')
     blocks = max(0, last - first_layers)
@@ -128,7 +127,7 @@ def discriminator_from_torch(
         )
     except ValueError as error:
         raise UserError(f'the discriminator cannot be built: {error}') from error
-    _compare('discriminator', arrays, _discriminator_shapes(model, widths))
+    compare('discriminator', arrays, _discriminator_shapes(model, widths))
     blur = np.outer(BLUR, BLUR) / sum(BLUR) ** 2
     for name, array in arrays.items():
         if name.endswith('.kernel') and not np.allclose(array, blur, rtol=1e-5):
@@ -194,7 +193,7 @@ def average_w(generator: CIPSGenerator, params: PyTree) -> np.ndarray:
 
 
 def _generator_fields(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What names and shapes tell of a generator; `_compare` finds what does not go together."""
+    """What names and shapes tell of a generator; `compare` finds what does not go together."""
     residual = any(name.startswith('to_rgb_last.') for name in arrays)
     first = 'linears.0' if residual else 'conv1'
     if residual:
@@ -295,37 +294,3 @@ def _discriminator_shapes(model: Discriminator, widths: Sequence[int]) -> Shapes
         'final_linear.1.weight': (1, last),
         'final_linear.1.bias': (1,),
     }
-
-
-def _floats(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    arrays = {}
-    for name, array in state_dict.items():
-        if not isinstance(name, str):
-            raise UserError(f'a state dict must have names as keys, got a {type(name).__name__}')
-        if not isinstance(array, np.ndarray) or not jnp.issubdtype(array.dtype, jnp.floating):
-            kind = getattr(array, 'dtype', type(array).__name__)
-            raise UserError(f'{quoted(name)} must be an array of floats, got {kind}')
-        with np.errstate(over='ignore'):
-            arrays[name] = array.astype(np.float32, copy=False)
-        if not np.isfinite(arrays[name]).all():
-            raise UserError(f'{quoted(name)} has values that are not finite')
-    return arrays
-
-
-def _compare(what: str, arrays: Mapping[str, np.ndarray], shapes: Shapes) -> None:
-    """UserError that lists what is missing, unused, or of another shape."""
-    other = [name for name in shapes if name in arrays and arrays[name].shape != shapes[name]]
-    wrong = {
-        'missing': [name for name in shapes if name not in arrays],
-        'unused': [quoted(name)[1:-1] for name in arrays if name not in shapes],
-        'of another shape': [
-            f'{name} {arrays[name].shape} instead of {shapes[name]}' for name in other
-        ],
-    }
-    lists = []
-    for kind, names in wrong.items():
-        if names:
-            more = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
-            lists.append(f'{kind}: {", ".join(names[:LISTED])}{more}')
-    if lists:
-        raise UserError(f'the {what} does not fit the released CIPS: {"; ".join(lists)}')

@@ -2,8 +2,10 @@
 
     python -m jaxgen.interop.convert --source=churches.pt --out=runs/churches
 
-Takes what the released CIPS saves: a state dict, or a training dictionary. Nothing in the file is
-executed; see `jaxgen.interop.torch_reader`. The FFHQ-1024 weights want --size=1024.
+Takes what the released CIPS and rosinality's StyleGAN2 save (.pt: a state dict, or a training
+dictionary), and the snapshots of the official StyleGAN2-ADA and StyleGAN3 (.pkl). Nothing in the
+file is executed; see `jaxgen.interop.torch_reader` and `jaxgen.interop.stylegan_pickle`. CIPS's
+FFHQ-1024 weights want --size=1024.
 """
 
 import sys
@@ -18,28 +20,30 @@ _OUT = flags.DEFINE_string('out', None, 'The folder to make.', flag_values=_FLAG
 _SIZE = flags.DEFINE_string(
     'size',
     None,
-    'WIDTHxHEIGHT or SIDE of the images; default: the grid that the weights have.',
+    'CIPS: WIDTHxHEIGHT or SIDE of the images; default: the grid that the weights have.',
     flag_values=_FLAGS,
 )
 _LOOKUP = flags.DEFINE_enum(
     'lookup',
-    'reference',
+    None,
     ['reference', 'exact'],
-    'How the embedding is interpolated: as the released code does, or without its shift.',
+    'CIPS: how the embedding is interpolated: as the released code does, which is the default, or '
+    'without its shift.',
     flag_values=_FLAGS,
 )
 _ACTIVATION = flags.DEFINE_enum(
     'activation',
     None,
     ['lrelu', 'sin', 'sinrelu'],
-    'Default: what the names tell, where sinrelu looks like sin.',
+    'CIPS; default: what the names tell, where sinrelu looks like sin.',
     flag_values=_FLAGS,
 )
 _NOISE = flags.DEFINE_enum(
     'noise',
     None,
     ['none', 'const', 'random'],
-    'Default: random, as the released code draws it, or none if its strengths are zero.',
+    'Default: for CIPS random, as the released code draws it, or none if its strengths are zero; '
+    'for StyleGAN2 const, the fixed maps in the file.',
     flag_values=_FLAGS,
 )
 
@@ -66,26 +70,45 @@ def describe(found: 'Imported') -> list[str]:  # noqa: F821
     """Lines about the networks: architecture, parameters, what was left out."""
     import jax
 
-    g = found.generator
-    height, width = found.frame or g.frame
-    name = 'CIPSres' if g.residual else 'CIPSskip'
-    noise = {
-        'none': 'none (a pixel is a function of latent and coordinate)',
-        'const': 'const (one fixed map)',
-        'random': 'random (new for every image, as in the released code)',
-    }
-    lines = [
-        f'{name}: grid {g.frame[1]}×{g.frame[0]}, images {width}×{height}, {g.num_layers} layers '
-        f'of width {g.first_width}, {", ".join(map(str, g.block_widths))}, {g.activation}',
-        f'latent {g.latent}, style {g.style}, {g.mapping_layers} mapping layers; lookup {g.lookup}',
-        f'noise: {noise[g.noise]}',
-    ]
+    lines = {'cips': _describe_cips}.get(found.kind, _describe_stylegan)(found)
     for network, variables in found.networks.items():
         count = sum(array.size for array in jax.tree.leaves(variables['params']))
         lines.append(f'{network}: {count:,} parameters')
     if dropped := found.provenance['dropped']:
         lines.append(f'left out: {", ".join(dropped)}')
     return lines
+
+
+def _describe_cips(found: 'Imported') -> list[str]:  # noqa: F821
+    g = found.generator
+    height, width = found.frame or g.frame
+    name = 'CIPSres' if g.residual else 'CIPSskip'
+    return [
+        f'{name}: grid {g.frame[1]}×{g.frame[0]}, images {width}×{height}, {g.num_layers} layers '
+        f'of width {g.first_width}, {", ".join(map(str, g.block_widths))}, {g.activation}',
+        f'latent {g.latent}, style {g.style}, {g.mapping_layers} mapping layers; lookup {g.lookup}',
+        _noise(g.noise, 'none (a pixel is a function of latent and coordinate)'),
+    ]
+
+
+def _describe_stylegan(found: 'Imported') -> list[str]:  # noqa: F821
+    g = found.generator
+    lines = [
+        f'latent {g.latent}, style {g.style}, {g.mapping_layers} mapping layers, '
+        f'{g.num_classes or "no"} classes, channel_base {g.channel_base}, '
+        f'channel_max {g.channel_max}, clamp {g.clamp or "none"}'
+    ]
+    if found.kind == 'stylegan3':
+        filters = 'radial' if g.radial else 'separable'
+        kernels = f'{g.kernel_size}×{g.kernel_size} convolutions, {filters} filters'
+        return [f'StyleGAN3: images {g.size}², {g.num_layers} layers, {kernels}', *lines]
+    name = f'StyleGAN2: images {g.size}², architecture {g.architecture}'
+    return [name, *lines, _noise(g.noise, 'none')]
+
+
+def _noise(kind: str, without: str) -> str:
+    random = 'random (new for every image, as in the released code)'
+    return 'noise: ' + {'none': without, 'const': 'const (one fixed map)', 'random': random}[kind]
 
 
 if __name__ == '__main__':

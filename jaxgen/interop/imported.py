@@ -1,6 +1,6 @@
 """Published weights, converted: read from the publisher's file, kept as a run's folder.
 
-    config.json    {"task": "adversarial", "model": CIPSGenerator's fields, "imported": where from}
+    config.json    {"task": "adversarial", "model": the generator's fields, "imported": where from}
     weights.npz    'NETWORK/COLLECTION/path/of/a/parameter' to array; NETWORK as in `Imported`
 
 Such a folder is for sampling and the apps. It has no optimiser states to train on from.
@@ -15,25 +15,45 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
 from jaxgen.errors import UserError
-from jaxgen.interop import cips, torch_reader
+from jaxgen.interop import (
+    cips,
+    rosinality,
+    stylegan2,
+    stylegan3,
+    stylegan_pickle,
+    torch_reader,
+)
+from jaxgen.interop.abstract import abstract_variables
 from jaxgen.interop.unpickle import quoted
 from jaxgen.models.cips import CIPSGenerator
 from jaxgen.models.discriminator import Discriminator
+from jaxgen.models.stylegan2 import StyleGAN2Generator
+from jaxgen.models.stylegan3 import StyleGAN3Generator
 
 PyTree = Any
 
 WEIGHTS = 'weights.npz'
-KIND = 'cips'
-# What the released training script saves, by our name.
+KINDS: Mapping[str, type[nn.Module]] = {
+    'cips': CIPSGenerator, 'stylegan2': StyleGAN2Generator, 'stylegan3': StyleGAN3Generator,
+}  # fmt: skip
+# What training scripts save, by our name: those of CIPS and rosinality, and the official ones.
 NETWORKS = {'g_ema': 'ema', 'g': 'generator', 'd': 'discriminator'}
-ACCEPTED = 'a state dict of the released CIPS, or its training dictionary with g_ema'
+SNAPSHOT = {'G_ema': 'ema', 'G': 'generator', 'D': 'discriminator'}
+ACCEPTED = (
+    "a state dict of the released CIPS or of rosinality's StyleGAN2, a training dictionary of "
+    'either with g_ema, or a pickled snapshot of the official StyleGAN2 or StyleGAN3'
+)
+# The kind of a generator by a name in its state dict.
+KEYS = {'emb.input': 'cips', 'lff.ffm.conv.weight': 'cips', 'input.input': 'stylegan2'}
+SNAPSHOT_KEYS = {'synthesis.b4.const': 'stylegan2', 'synthesis.input.freqs': 'stylegan3'}
+CLASSES = {'ema': 'Generator', 'generator': 'Generator', 'discriminator': 'Discriminator'}
+# What training dictionaries have besides networks; see `Record`.
+ARGUMENTS = ('argparse.Namespace',)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +61,7 @@ class Imported:
     """Networks of published weights.
 
     Attributes:
-      kind: of the model: 'cips'.
+      kind: of the model: one of `KINDS`.
       generator: the module.
       networks: variables by network: 'ema' (averaged), and where the file has them 'generator'
         (as of the last step) and 'discriminator'.
@@ -75,7 +95,7 @@ class Imported:
 def read_published(
     path: str | pathlib.Path,
     *,
-    lookup: str = 'reference',
+    lookup: str | None = None,
     activation: str | None = None,
     noise: str | None = None,
     frame: tuple[int, int] | None = None,
@@ -83,40 +103,35 @@ def read_published(
     """The networks of a file of published weights.
 
     Args:
-      lookup, activation, noise: see `jaxgen.interop.cips`.
-      frame: see `Imported`. The released FFHQ-1024 weights have a grid of 256², and are rendered
-        at (1024, 1024).
+      lookup, activation: see `jaxgen.interop.cips`, which alone has them; None: its default.
+      noise: see `jaxgen.interop.cips` and `jaxgen.interop.stylegan2`.
+      frame: see `Imported`. The released FFHQ-1024 weights of CIPS have a grid of 256², and are
+        rendered at (1024, 1024).
 
     Raises:
       UserError: no such file, or one of something else; it says what it found.
     """
-    data = torch_reader.read(path)
-    options = dict(lookup=lookup, activation=activation)
+    snapshot = stylegan_pickle.is_snapshot(path)
+    data = stylegan_pickle.read(path) if snapshot else torch_reader.read(path, records=ARGUMENTS)
+    options = dict(lookup=lookup, activation=activation, noise=noise, size=frame)
     try:
-        found, dropped = _sort(data)
-        names = [name for name in ('ema', 'generator') if name in found]
-        generators = [cips.from_torch(found[name], noise=noise, **options) for name in names]
-        if {module.noise for module, _ in generators} == {'none', 'random'}:
-            # One of them has strengths of zero only: the module is that of the other.
-            generators = [cips.from_torch(found[name], noise='random', **options) for name in names]
-        modules, trees = zip(*generators, strict=True)
+        found = _from_snapshot(*data, options) if snapshot else _from_torch(data, options)
+        modules = [
+            module for name, (module, _) in found.networks.items() if name != 'discriminator'
+        ]
         if any(module != modules[0] for module in modules):
             raise UserError('g and g_ema are not the same network')
-        networks = dict(zip(names, trees, strict=True))
-        discriminator = None
-        if 'discriminator' in found:
-            discriminator, networks['discriminator'] = cips.discriminator_from_torch(
-                found['discriminator']
-            )
     except UserError as error:
         raise UserError(f'{str(path)!r}: {error}') from error
+    discriminator, _ = found.networks.get('discriminator', (None, None))
     provenance = {
         'file': pathlib.Path(path).name,
         'sha256': _sha256(path),
-        'format': 'state dict' if found.keys() == {'ema'} else 'training dictionary',
-        'dropped': dropped,
+        'format': found.form,
+        'dropped': found.dropped,
     }
-    return Imported(KIND, modules[0], networks, discriminator, frame, provenance)
+    networks = {name: variables for name, (_, variables) in found.networks.items()}
+    return Imported(found.kind, modules[0], networks, discriminator, frame, provenance)
 
 
 def save(folder: str | pathlib.Path, imported: Imported) -> None:
@@ -161,16 +176,16 @@ def load(folder: str | pathlib.Path) -> Imported:
     try:
         config = json.loads((path / 'config.json').read_text())
         entry = config['imported']
-        if entry['kind'] != KIND:
-            raise ValueError(f'imported.kind must be {KIND!r}, got {entry["kind"]!r}')
-        generator = _module(CIPSGenerator, config['model'])
+        if (kind := entry['kind']) not in KINDS:
+            raise ValueError(f'imported.kind must be one of {list(KINDS)}, got {kind!r}')
+        generator = _module(KINDS[kind], config['model'])
         discriminator = entry['discriminator'] and _module(Discriminator, entry['discriminator'])
         frame = entry['frame'] and (int(entry['frame'][0]), int(entry['frame'][1]))
         if frame and min(frame) < 1:
             raise ValueError(f'imported.frame must be positive, got {frame}')
         provenance = dict(entry['provenance'])
         shapes = {
-            name: _shapes(discriminator if name == 'discriminator' else generator)
+            name: abstract_variables(discriminator if name == 'discriminator' else generator)
             for name in entry['networks']
         }
     except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -180,24 +195,97 @@ def load(folder: str | pathlib.Path) -> Imported:
         ) from error
     arrays = _read_arrays(path / WEIGHTS, traverse_util.flatten_dict(shapes, sep='/'))
     trees = traverse_util.unflatten_dict(arrays, sep='/')
-    return Imported(KIND, generator, trees, discriminator, frame, provenance)
+    return Imported(kind, generator, trees, discriminator, frame, provenance)
 
 
-def _sort(data: Any) -> tuple[dict[str, Mapping[str, np.ndarray]], list[str]]:
-    """The state dicts of a file by our names, and the keys that are left out."""
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What a file has: modules with their variables by our name, its form, what is left out."""
+
+    kind: str
+    networks: Mapping[str, tuple[nn.Module, PyTree]]
+    form: str
+    dropped: list[str]
+
+
+def _from_torch(data: Any, options: Mapping[str, Any]) -> _Found:
+    """A file of `torch.save`."""
+    found, dropped = {'ema': data}, []
     if isinstance(data, dict) and isinstance(data.get('g_ema'), dict):
         found = {NETWORKS[key]: data[key] for key in NETWORKS if isinstance(data.get(key), dict)}
-        for name in found.keys() - {'discriminator'}:
-            _check_generator(found[name])
-        return found, [quoted(str(key))[1:-1] for key in data if NETWORKS.get(key) not in found]
-    _check_generator(data)
-    return {'ema': data}, []
+        dropped = [key for key in data if NETWORKS.get(key) not in found]
+    kinds = [_kind(state_dict) for name, state_dict in found.items() if name != 'discriminator']
+    if kinds[0] == 'cips':
+        networks = _cips(found, options)
+    else:
+        _refuse_options('StyleGAN2', options, 'lookup', 'activation', 'size')
+        # The mean of w that converted files have belongs to the averaged network.
+        means = {'ema': data['latent_avg']} if 'latent_avg' in dropped else {}
+        dropped = [key for key in dropped if key != 'latent_avg']
+        networks = {}
+        for name, state_dict in found.items():
+            if name == 'discriminator':
+                networks[name] = rosinality.discriminator_from_torch(state_dict)
+            else:
+                networks[name] = rosinality.from_torch(
+                    state_dict, means.get(name), noise=options['noise']
+                )
+    form = 'state dict' if found.keys() == {'ema'} else 'training dictionary'
+    return _Found(kinds[0], networks, form, [quoted(str(key))[1:-1] for key in dropped])
 
 
-def _check_generator(data: Any) -> None:
-    """UserError that says what `data` is, if it is not a generator of CIPS."""
-    if isinstance(data, dict) and {'emb.input', 'lff.ffm.conv.weight'} & data.keys():
-        return
+def _cips(
+    found: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, tuple[nn.Module, PyTree]]:
+    given = dict(lookup=options['lookup'] or 'reference', activation=options['activation'])
+    names = [name for name in found if name != 'discriminator']
+    networks = {
+        name: cips.from_torch(found[name], noise=options['noise'], **given) for name in names
+    }
+    if {module.noise for module, _ in networks.values()} == {'none', 'random'}:
+        # One of them has strengths of zero only: the module is that of the other.
+        networks = {name: cips.from_torch(found[name], noise='random', **given) for name in names}
+    if 'discriminator' in found:
+        networks['discriminator'] = cips.discriminator_from_torch(found['discriminator'])
+    return networks
+
+
+def _from_snapshot(
+    stored: Mapping[str, stylegan_pickle.Network], dropped: list[str], options: Mapping[str, Any]
+) -> _Found:
+    """A snapshot of the official code."""
+    kind = _kind(stored['G_ema'].state_dict, SNAPSHOT_KEYS)
+    networks = {}
+    for key, name in SNAPSHOT.items():
+        if key not in stored:
+            continue
+        network = stored[key]
+        arguments = network.state_dict, network.init_kwargs
+        if network.class_name != CLASSES[name]:
+            raise UserError(f'{key} is a {network.class_name}')
+        if name == 'discriminator':
+            networks[name] = stylegan2.discriminator_from_torch(*arguments)
+        elif kind == 'stylegan2':
+            networks[name] = stylegan2.from_torch(*arguments, noise=options['noise'])
+        else:
+            networks[name] = stylegan3.from_torch(*arguments)
+    _refuse_options('StyleGAN2 or StyleGAN3', options, 'lookup', 'activation', 'size')
+    if kind == 'stylegan3':
+        _refuse_options('StyleGAN3', options, 'noise')
+    return _Found(kind, networks, 'snapshot', dropped)
+
+
+def _refuse_options(model: str, options: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if options[name] is not None:
+            raise UserError(f'{name} does not go with weights of {model}: leave out --{name}')
+
+
+def _kind(data: Any, keys: Mapping[str, str] = KEYS) -> str:
+    """The kind of a generator's state dict, by its names; UserError if it is none."""
+    for key, kind in keys.items():
+        if isinstance(data, dict) and key in data:
+            return kind
     raise UserError(f'found {_what(data)}; needed is {ACCEPTED}')
 
 
@@ -206,9 +294,8 @@ def _what(data: Any) -> str:
         return f'a {type(data).__name__}'
     keys = data.keys()
     known = {
-        'input.input': 'a generator of StyleGAN2',
-        'synthesis.b4.const': 'a generator of StyleGAN2',
-        'synthesis.input.freqs': 'a generator of StyleGAN3',
+        'synthesis.b4.const': 'a generator of StyleGAN2 without its snapshot',
+        'synthesis.input.freqs': 'a generator of StyleGAN3 without its snapshot',
         'final_linear.0.weight': 'a discriminator alone',
         'g': 'a training dictionary without g_ema',
     }
@@ -237,25 +324,6 @@ def _module(module: type[nn.Module], fields: Mapping[str, Any]) -> nn.Module:
     if isinstance(fields.get('channels'), dict):
         fields['channels'] = {int(side): width for side, width in fields['channels'].items()}
     return module(**fields)
-
-
-def _shapes(module: nn.Module) -> PyTree:
-    """The variables of a module, without their values."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    place = jnp.zeros((1, 1, 1, 2))
-    if isinstance(module, CIPSGenerator):
-
-        def init(key: jax.Array) -> PyTree:
-            z, keys = jnp.zeros((1, module.latent)), jax.random.split(key, 1)
-            return module.init(key, z, coords=place, noise=keys, method='generate')
-
-    else:
-
-        def init(key: jax.Array) -> PyTree:
-            image = jnp.zeros((1, *module.frame, module.image_channels))
-            return module.init(key, image, coords=place if module.coordinates else None)
-
-    return jax.eval_shape(init, key)
 
 
 def _read_arrays(path: pathlib.Path, shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxgen.errors import UserError
-from jaxgen.interop.unpickle import Constructor, Malformed, Unpickler, quoted
+from jaxgen.interop.unpickle import Constructor, Malformed, Record, Unpickler, quoted
 
 MAX_ENTRIES = 200_000  # of a zip
 MAX_PICKLE = 2**28  # bytes of the pickle in a zip
@@ -83,17 +83,27 @@ class Storage:
         return np.lib.stride_tricks.as_strided(self.elements[offset:], size, steps, writeable=False)
 
 
-def read(path: str | pathlib.Path) -> Any:
+def read(path: str | pathlib.Path, *, records: Sequence[str] = ()) -> Any:
     """The data of a file of `torch.save`.
+
+    Args:
+      records: classes, by 'module.name', whose objects are kept as `Record` where the file has any.
 
     Raises:
       UserError: there is no such file, it is not one, it is damaged, or it refers to something
         that is not allowed; one line.
     """
+    with opened(path) as file:
+        return _read(file, {**ALLOWED, **{name: Record(name) for name in records}})
+
+
+@contextmanager
+def opened(path: str | pathlib.Path) -> Iterator[BinaryIO]:
+    """A file to read; UserError, in one line, for all that goes wrong with it in the block."""
     name = str(path)
     try:
         with pathlib.Path(path).expanduser().open('rb') as file:
-            return _read(file)
+            yield file
     except Malformed as error:
         raise UserError(f'{name!r} is refused: {error}') from error
     except OSError as error:
@@ -102,8 +112,14 @@ def read(path: str | pathlib.Path) -> Any:
         raise UserError(f'{name!r} does not fit into the memory') from error
 
 
-def read_stream(data: bytes, allowed: Mapping[str, Any], *, records: bool = False) -> Any:
-    """The data of a file of the format before PyTorch 1.6; for the arguments see `Unpickler`.
+def read_stream(
+    data: bytes, allowed: Mapping[str, Any], *, records: bool = False, bare: bool = False
+) -> Any:
+    """The data of a file of the format before PyTorch 1.6.
+
+    Args:
+      allowed, records: see `Unpickler`.
+      bare: its data are storages, not tensors; they become arrays `[N]`.
 
     Raises:
       Malformed: it is damaged, or refers to something that is not allowed.
@@ -122,10 +138,11 @@ def read_stream(data: bytes, allowed: Mapping[str, Any], *, records: bool = Fals
             storages[key] = np.zeros(count, dtype)
         whole = Storage(storages[key]).declared(key, dtype, count)
         if view is None:
-            return whole
+            return whole.elements if bare else whole
         match view:
             case (str(), int(start), int(length)) if 0 <= start <= start + length <= count:
-                return Storage(whole.elements[start : start + length])
+                part = whole.elements[start : start + length]
+                return part if bare else Storage(part)
         raise Malformed(f'it has a view of storage {quoted(key)} that is not inside it')
 
     machine = Unpickler(data, allowed, persistent=storage, records=records)
@@ -150,16 +167,16 @@ def read_stream(data: bytes, allowed: Mapping[str, Any], *, records: bool = Fals
     return value
 
 
-def _read(file: BinaryIO) -> Any:
+def _read(file: BinaryIO, allowed: Mapping[str, Any]) -> Any:
     head = file.read(512)
     size = file.seek(0, 2)
     file.seek(0)
     if head.startswith(b'PK'):
-        value = _read_zip(file, size)
+        value = _read_zip(file, size, allowed)
     elif head.startswith(b'\x80'):
         if size > MAX_STREAM:
             raise Malformed(f'it has {size} bytes, at most {MAX_STREAM} are read')
-        value = read_stream(file.read(), ALLOWED)
+        value = read_stream(file.read(), allowed)
     else:
         raise Malformed(f'it is {_what(head)}; needed is a file of torch.save')
     if (total := _array_bytes(value)) > MAX_SHARING * size:
@@ -167,7 +184,7 @@ def _read(file: BinaryIO) -> Any:
     return value
 
 
-def _read_zip(file: BinaryIO, size: int) -> Any:
+def _read_zip(file: BinaryIO, size: int, allowed: Mapping[str, Any]) -> Any:
     with _errors_of_zip():
         archive = zipfile.ZipFile(file)
     with archive:
@@ -199,7 +216,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
                 storages[key] = Storage(_elements(data, dtype, order.decode()))
             return storages[key].declared(key, dtype, count)
 
-        return Unpickler(take(f'{top}/data.pkl', MAX_PICKLE), ALLOWED, persistent=storage).load()
+        return Unpickler(take(f'{top}/data.pkl', MAX_PICKLE), allowed, persistent=storage).load()
 
 
 @contextmanager
@@ -307,8 +324,13 @@ def _ordered(arguments: tuple) -> dict:
     match arguments:
         case ():
             return {}
-    # With its items as an argument it comes from Python 2.
-    raise Malformed('it has an ordered dictionary with arguments')
+        case (list() as items,) if all(_is_item(item) for item in items):
+            return dict(items)  # as Python 2 wrote them
+    raise Malformed('it has an ordered dictionary that is not made of names and values')
+
+
+def _is_item(item: Any) -> bool:
+    return type(item) in (list, tuple) and len(item) == 2 and type(item[0]) is str
 
 
 def _size(arguments: tuple) -> tuple:

@@ -85,6 +85,7 @@ class Unpickler:
       allowed: 'module.name' to a `Constructor`, or to the value that the name stands for.
       persistent: makes the object that a persistent id stands for; None: there must be none.
       records: keep what is not allowed as `Record` instead of refusing it.
+      sets: takes sets too, as lists.
     """
 
     def __init__(
@@ -94,12 +95,14 @@ class Unpickler:
         *,
         persistent: Callable[[Any], Any] | None = None,
         records: bool = False,
+        sets: bool = False,
     ) -> None:
         self.position = 0
         self._data = memoryview(data)
         self._allowed = allowed
         self._persistent = persistent
         self._records = records
+        self._actions = _ACTIONS | _SETS if sets else _ACTIONS
         self._count = 0
         self._reset()
 
@@ -157,8 +160,8 @@ class Unpickler:
             self._put(self._number(_PUTS[name]))
         elif name in _TUPLES:
             self._stack.append(tuple([self._pop() for _ in range(_TUPLES[name])][::-1]))
-        elif name in _ACTIONS:
-            _ACTIONS[name](self)
+        elif name in self._actions:
+            self._actions[name](self)
         else:
             raise Malformed(f'its pickle has the instruction {name}, which is not allowed')
 
@@ -279,7 +282,7 @@ class Unpickler:
         self._stack.append(self._persistent(self._pop()))
 
 
-_ACTIONS: Mapping[str, Callable[[Unpickler], Any]] = {
+_ACTIONS: dict[str, Callable[[Unpickler], Any]] = {
     'PROTO': Unpickler._protocol,
     'FRAME': lambda machine: machine.take(8),
     'MARK': Unpickler._mark,
@@ -298,6 +301,7 @@ _ACTIONS: Mapping[str, Callable[[Unpickler], Any]] = {
     'BUILD': Unpickler._build,
     'BINPERSID': Unpickler._persistent_id,
 }
+_SETS = {'EMPTY_SET': _ACTIONS['EMPTY_LIST'], 'ADDITEMS': _ACTIONS['APPENDS']}
 
 
 def check_plain(value: Any) -> None:

@@ -1,1 +1,1 @@
-"""Metrics: pure numerics on arrays, with no model, data set or file in sight."""
+"""Metrics: numbers from arrays, and the networks whose features they compare; no file in sight."""

@@ -6,6 +6,8 @@ from jaxgen.models.pixelcnn import GatedPixelCNN, PixelCNN
 from jaxgen.models.pixelcnn_autoencoder import PixelCNNAutoencoder
 from jaxgen.models.pixelcnn_pp import PixelCNNpp
 from jaxgen.models.pixelrnn import PixelRNN
+from jaxgen.models.stylegan2 import StyleGAN2Generator
+from jaxgen.models.stylegan3 import StyleGAN3Generator
 
 __all__ = [
     'CIPSGenerator',
@@ -15,4 +17,6 @@ __all__ = [
     'PixelCNNAutoencoder',
     'PixelCNNpp',
     'PixelRNN',
+    'StyleGAN2Generator',
+    'StyleGAN3Generator',
 ]

@@ -1,4 +1,4 @@
-"""The residual discriminator of StyleGAN2 (arXiv 1912.04958, section 4.1), as CIPS uses it.
+"""The discriminators of StyleGAN2 (arXiv 1912.04958, section 4.1); CIPS and StyleGAN3 use them too.
 
 Images `[B, H, W, C]` to scores `[B]`. Blurs are [1, 3, 3, 1]; sums of two paths are divided by √2.
 """
@@ -10,9 +10,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.nn.equalized import EqualizedConv, EqualizedDense
-from jaxgen.nn.mapping import normalize_second_moment
+from jaxgen.nn.mapping import MappingNetwork, label_vectors, normalize_second_moment
 from jaxgen.nn.minibatch_std import GROUPINGS, minibatch_std
-from jaxgen.ops.filters import filter2d, normalized
+from jaxgen.ops.activations import activation
+from jaxgen.ops.upfirdn2d import downsample2d, setup_filter
+
+ARCHITECTURES = ('resnet', 'skip', 'orig')
 
 
 def paper_channels(size: int, channel_multiplier: int = 2) -> dict[int, int]:
@@ -22,29 +25,48 @@ def paper_channels(size: int, channel_multiplier: int = 2) -> dict[int, int]:
     return {side: c for side, c in table.items() if side <= size}
 
 
-class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, the second behind a blur with stride 2; beside them blur and 1×1."""
+def tapered_channels(size: int, base: int = 32768, maximum: int = 512) -> dict[int, int]:
+    """Channels by resolution, base/side but at most `maximum` (the published `channel_base`)."""
+    sides = (4 << i for i in range(int(math.log2(size)) - 1))
+    return {side: min(base // side, maximum) for side in sides}
+
+
+class Block(nn.Module):
+    """Two 3×3 convolutions, the second behind a blur with stride 2."""
 
     features: int
     blur_kernel: tuple[float, ...] = (1, 3, 3, 1)
     dtype: jnp.dtype | None = None
+    clamp: float | None = None
+    activation: str = 'lrelu'
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        taps = normalized(self.blur_kernel)
-        channels = x.shape[-1]
-        y = EqualizedConv(
-            channels, 3, padding=1, activation='lrelu', dtype=self.dtype, name='conv0'
+        common = dict(
+            resample_filter=self.blur_kernel,
+            activation=self.activation,
+            clamp=self.clamp,
+            dtype=self.dtype,
+        )
+        y = EqualizedConv(x.shape[-1], **common, name='conv0')(x)
+        return EqualizedConv(self.features, down=2, **common, name='conv1')(y)
+
+
+class ResidualBlock(Block):
+    """The same, and beside it blur and 1×1."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = super().__call__(x)
+        x = EqualizedConv(
+            self.features,
+            1,
+            down=2,
+            resample_filter=self.blur_kernel,
+            use_bias=False,
+            dtype=self.dtype,
+            name='skip',
         )(x)
-        # Padded so that 3×3 with stride 2 sees the blurred image centred between pixels.
-        extra = len(taps) - 2 + 2
-        y = filter2d(y, taps, ((extra + 1) // 2, extra // 2))
-        y = EqualizedConv(
-            self.features, 3, stride=2, activation='lrelu', dtype=self.dtype, name='conv1'
-        )(y)
-        extra = len(taps) - 2
-        x = filter2d(x, taps, ((extra + 1) // 2, extra // 2), stride=2)
-        x = EqualizedConv(self.features, 1, use_bias=False, dtype=self.dtype, name='skip')(x)
         return (x + y) * math.sqrt(1 / 2)
 
 
@@ -63,6 +85,15 @@ class Discriminator(nn.Module):
       num_classes: projection discriminator on a label embedding, if not 0.
       dtype: of the convolutions; the last dense layers are float32 at least.
       remat: recompute each block in the backward pass.
+      architecture: 'resnet'; 'skip': every resolution sees the downsampled image; or 'orig'.
+      clamp: limits the magnitude behind each convolution that has an activation (256 in the
+        released StyleGAN2 models).
+      label_layers: dense layers of a mapping network behind the label's embedding (8 in the
+        released StyleGAN2-ADA models); 0: the embedding alone.
+      label_features: width of that embedding; None: channels[4].
+      low_precision_blocks: so many of the highest resolutions are in `dtype`; None: all, and the
+        last convolution too.
+      activation: of all layers but the last.
     """
 
     size: int | tuple[int, int] = 256
@@ -77,6 +108,12 @@ class Discriminator(nn.Module):
     num_classes: int = 0
     dtype: jnp.dtype | None = None
     remat: bool = False
+    architecture: str = 'resnet'
+    clamp: float | None = None
+    label_layers: int = 0
+    label_features: int | None = None
+    low_precision_blocks: int | None = None
+    activation: str = 'lrelu'
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,14 +126,16 @@ class Discriminator(nn.Module):
                 f'both sides must be multiples of {shorter // 4} so that they can be halved '
                 f'down to a shorter side of 4, got {self.size}'
             )
-        if self.minibatch_std_grouping not in GROUPINGS:
-            raise ValueError(
-                f'minibatch_std_grouping must be one of {GROUPINGS}, '
-                f'got {self.minibatch_std_grouping!r}'
-            )
-        for name in ('minibatch_std_group', 'first_layers', 'num_classes'):
+        for name, allowed in (
+            ('minibatch_std_grouping', GROUPINGS),
+            ('architecture', ARCHITECTURES),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f'{name} must be one of {allowed}, got {getattr(self, name)!r}')
+        for name in ('minibatch_std_group', 'first_layers', 'num_classes', 'label_layers'):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name} must be 0 (none) or more, got {getattr(self, name)}')
+        activation(self.activation)
         channels = self._channels()
         missing = [r for r in self._resolutions() if r not in channels]
         if missing:
@@ -119,6 +158,11 @@ class Discriminator(nn.Module):
         # Keys are strings where the table came through flax's or JSON's mappings.
         return {int(side): int(c) for side, c in self.channels.items()}
 
+    def _dtype(self, index: int) -> jnp.dtype | None:
+        """Of the resolution number `index` from the top."""
+        blocks = self.low_precision_blocks
+        return self.dtype if blocks is None or index < blocks else None
+
     @nn.compact
     def __call__(
         self,
@@ -129,22 +173,32 @@ class Discriminator(nn.Module):
     ) -> jax.Array:
         """Scores `[B]` of `image [B, H, W, C]`, with `coords [1 or B, H, W, 2]` if asked for.
 
+        `label` is `[B]` integers, or vectors `[B, num_classes]`.
+
         Raises:
           ValueError: an image of another size, coordinates or labels missing or not expected.
         """
         self._check(image, label, coords)
         channels, resolutions = self._channels(), self._resolutions()
-        x = image
         if self.coordinates:
             coords = jnp.broadcast_to(coords, (*image.shape[:3], 2))
-            x = jnp.concatenate([image, coords], axis=-1)
-        conv = dict(activation='lrelu', dtype=self.dtype)
-        x = EqualizedConv(channels[resolutions[0]], 1, **conv, name='from_rgb')(x)
+            image = jnp.concatenate([image, coords], axis=-1)
+        x = self._from_rgb(image, 0, 'from_rgb')
+        conv = dict(activation=self.activation, clamp=self.clamp)
         for i in range(self.first_layers):
-            x = EqualizedConv(x.shape[-1], 3, padding=1, **conv, name=f'first_{i}')(x)
-        block = nn.remat(ResidualBlock) if self.remat else ResidualBlock
-        for side, next_side in zip(resolutions[:-1], resolutions[1:], strict=True):
-            x = block(channels[next_side], self.blur_kernel, self.dtype, name=f'block_{side}')(x)
+            x = EqualizedConv(x.shape[-1], **conv, dtype=self._dtype(0), name=f'first_{i}')(x)
+        block = ResidualBlock if self.architecture == 'resnet' else Block
+        block = nn.remat(block) if self.remat else block
+        for i, side in enumerate(resolutions[:-1]):
+            common = dict(dtype=self._dtype(i), clamp=self.clamp, activation=self.activation)
+            x = x.astype(common['dtype'] or jnp.promote_types(x.dtype, jnp.float32))
+            features = channels[resolutions[i + 1]]
+            x = block(features, self.blur_kernel, **common, name=f'block_{side}')(x)
+            if self.architecture == 'skip':
+                image = downsample2d(image, setup_filter(self.blur_kernel))
+                x = x + self._from_rgb(image, i + 1, f'from_rgb_{resolutions[i + 1]}')
+        if self.low_precision_blocks is not None:
+            x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.minibatch_std_group:
             x = minibatch_std(
                 x,
@@ -152,15 +206,41 @@ class Discriminator(nn.Module):
                 features=self.minibatch_std_features,
                 grouping=self.minibatch_std_grouping,
             )
-        x = EqualizedConv(channels[4], 3, padding=1, **conv, name='final_conv')(x)
+        last = self._dtype(len(resolutions))
+        x = EqualizedConv(channels[4], **conv, dtype=last, name='final_conv')(x)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(x.shape[0], -1)
-        x = EqualizedDense(channels[4], activation='lrelu', name='final_dense')(x)
+        x = EqualizedDense(channels[4], activation=self.activation, name='final_dense')(x)
         if label is None:
             return EqualizedDense(1, name='score')(x)[:, 0]
-        x = EqualizedDense(channels[4], name='score')(x)
-        one_hot = jax.nn.one_hot(label, self.num_classes, dtype=x.dtype)
-        embedded = normalize_second_moment(EqualizedDense(channels[4], name='label')(one_hot))
-        return jnp.sum(x * embedded, axis=-1) / math.sqrt(channels[4])
+        width = self.label_features or channels[4]
+        x = EqualizedDense(width, name='score')(x)
+        return jnp.sum(x * self._embed(label, width, x.dtype), axis=-1) / math.sqrt(width)
+
+    def _from_rgb(self, image: jax.Array, index: int, name: str) -> jax.Array:
+        """The image as features of the resolution number `index` from the top."""
+        side = self._resolutions()[index]
+        # The last one is behind the clamped blocks in the published code.
+        clamp = None if name == 'from_rgb_4' else self.clamp
+        return EqualizedConv(
+            self._channels()[side],
+            1,
+            activation=self.activation,
+            clamp=clamp,
+            dtype=self._dtype(index),
+            name=name,
+        )(image)
+
+    def _embed(self, label: jax.Array, width: int, dtype: jnp.dtype) -> jax.Array:
+        if self.label_layers:
+            return MappingNetwork(
+                width,
+                self.label_layers,
+                num_classes=self.num_classes,
+                average_decay=None,
+                name='mapping',
+            )(None, label)
+        vectors = label_vectors(label, self.num_classes, dtype)
+        return normalize_second_moment(EqualizedDense(width, name='label')(vectors))
 
     def _check(self, image: jax.Array, label: jax.Array | None, coords: jax.Array | None) -> None:
         if image.shape[1:] != (*self.frame, self.image_channels):

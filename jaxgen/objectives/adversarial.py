@@ -20,27 +20,13 @@ from jax.sharding import Mesh
 
 from jaxgen.losses import adversarial as losses
 from jaxgen.losses.gradient_penalty import r1
-from jaxgen.objectives.base import Batch, Mean, Metrics, Phase
+from jaxgen.objectives.base import Batch, Learner, Mean, Metrics, Phase, identity
 from jaxgen.objectives.sampling import sample_images
 from jaxgen.ops.coords import grid
 from jaxgen.ops.random import normal_per_example, per_example_keys
 from jaxgen.parallel.mesh import Layout
 
 PyTree = Any
-
-
-def identity(tree: PyTree) -> PyTree:
-    """The mean over one device."""
-    return tree
-
-
-@flax.struct.dataclass
-class Learner:
-    """A network in training: parameters, other collections, state of its optimiser."""
-
-    params: PyTree
-    stats: PyTree
-    optimizer: PyTree
 
 
 @flax.struct.dataclass
@@ -74,8 +60,9 @@ class Adversarial:
     frame: tuple[int, int] | None = None
     layout: Layout = Layout()
 
-    def init_state(self, key: jax.Array) -> AdversarialState:
+    def init_state(self, key: jax.Array, batch: Batch | None = None) -> AdversarialState:
         """Both networks at their initial distributions; `ema` starts as the generator."""
+        del batch  # No layer here scales itself to the data.
         key_g, key_d = jax.random.split(key)
         latent = jnp.zeros((1, self.generator.latent))
         label = jnp.zeros((1,), jnp.int32) if self.generator.num_classes else None

@@ -14,6 +14,20 @@ Metrics = dict[str, 'Mean']
 PyTree = Any
 
 
+def identity(tree: PyTree) -> PyTree:
+    """The mean over one device."""
+    return tree
+
+
+@flax.struct.dataclass
+class Learner:
+    """A network in training: parameters, other collections, state of its optimiser."""
+
+    params: PyTree
+    stats: PyTree
+    optimizer: PyTree
+
+
 @flax.struct.dataclass
 class Mean:
     """A mean kept as its sum and its count, so that batches of any size merge exactly."""
@@ -58,8 +72,12 @@ class Phase:
 class Objective(Protocol):
     """A training problem as pure functions."""
 
-    def init_state(self, key: jax.Array) -> PyTree:
-        """The state before the first step."""
+    def init_state(self, key: jax.Array, batch: Batch | None = None) -> PyTree:
+        """The state before the first step.
+
+        `batch` is the first one, for a model that scales itself to its data; shapes do not depend
+        on it.
+        """
 
     def phases(self) -> tuple[Phase, ...]:
         """What a training step consists of, in order; the last phase counts the step."""

@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgen.errors import UserError
 from jaxgen.objectives.rendering import make_render
 
 PyTree = Any
@@ -38,19 +39,32 @@ def sample_images(
     size: tuple[int, int] | None = None,
     mesh: Mesh | None = None,
 ) -> jax.Array:
-    """Images `[B, H, W, 3]` of a CIPS generator from `[B]` keys.
+    """Images `[B, H, W, C]` of a generator with `mapping` and `synthesize` from `[B]` keys.
 
     Args:
       truncation: ψ in W; 1 is off.
-      size: (height, width), any; default: the generator's frame.
-      mesh: splits the pixels over these devices.
+      size: (height, width), any where the generator renders pixel by pixel; default: its frame.
+      mesh: splits the pixels over these devices, or the images where they are made as a whole.
+
+    Raises:
+      UserError: a size that the generator does not have.
     """
     z = latents(keys, generator.latent)
     w = generator.apply(variables, z, label, truncation=truncation, method='mapping')
+    noise = keys if getattr(generator, 'noise', 'none') == 'random' else None
     height, width = size or generator.frame
-    noise = keys if generator.noise == 'random' else None
-    rgb = make_render(generator, mesh)(variables, generator.points(height, width), (w, noise))
-    return rgb.reshape(-1, height, width, rgb.shape[-1])
+    if hasattr(generator, 'points'):
+        pixels = generator.points(height, width)
+        rgb = make_render(generator, mesh)(variables, pixels, (w, noise))
+        return rgb.reshape(-1, height, width, rgb.shape[-1])
+    if (height, width) != tuple(generator.frame):
+        rows, columns = generator.frame
+        raise UserError(f'size must be {columns}x{rows} for this model, got {width}x{height}')
+    if mesh is not None and w.shape[0] % mesh.size == 0:
+        spread = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        w = jax.lax.with_sharding_constraint(w, spread)
+    options = {} if noise is None else {'noise': noise}
+    return generator.apply(variables, w, method='synthesize', **options)
 
 
 def make_sampler(sample: Callable[..., jax.Array], mesh: Mesh, batch: int) -> Sampler:

@@ -19,6 +19,7 @@ from jaxgen.errors import UserError
 from jaxgen.parallel.mesh import DATA, PIXEL, Layout
 
 PyTree = Any
+Init = Callable[..., PyTree]
 Step = Callable[..., tuple[PyTree, PyTree]]
 
 
@@ -28,8 +29,9 @@ class Plan(Protocol):
     mesh: Mesh
     layout: Layout
 
-    def compile_init(self, init: Callable[[jax.Array], PyTree]) -> Callable[[jax.Array], PyTree]:
-        """`init(key)` as one compiled function whose result lies where a step wants it."""
+    def compile_init(self, init: Init) -> Init:
+        """`init(key)`, or `init(key, batch)` with a batch of `put_batch`, as one compiled function
+        whose result lies where a step wants it."""
 
     def compile_step(
         self, step: Step
@@ -62,7 +64,7 @@ class JitPlan:
         """The leading axis over both mesh axes."""
         return NamedSharding(self.mesh, PartitionSpec((DATA, PIXEL)))
 
-    def compile_init(self, init: Callable[[jax.Array], PyTree]) -> Callable[[jax.Array], PyTree]:
+    def compile_init(self, init: Init) -> Init:
         """See `Plan`."""
         return jax.jit(init, out_shardings=self.state_sharding())
 
@@ -119,9 +121,13 @@ class PmapPlan:
         """Replicated, as in `JitPlan`."""
         return NamedSharding(self.mesh, PartitionSpec())
 
-    def compile_init(self, init: Callable[[jax.Array], PyTree]) -> Callable[[jax.Array], PyTree]:
+    def compile_init(self, init: Init) -> Init:
         """See `Plan`."""
-        return jax.jit(init, out_shardings=self.state_sharding())
+
+        def on_the_whole_batch(key: jax.Array, *batch: PyTree) -> PyTree:
+            return init(key, *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch))
+
+        return jax.jit(on_the_whole_batch, out_shardings=self.state_sharding())
 
     def compile_step(
         self, step: Step

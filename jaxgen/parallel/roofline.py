@@ -189,7 +189,7 @@ class Fields:
         lines += [
             f'{name}.remat=True (keeps only the inputs of its blocks, for more FLOPs)'
             for name, part in self.parts.items()
-            if not part['remat']
+            if not part.get('remat', True)  # A network without the field can't.
         ]
         if self.batch > devices:
             fewer = devices * max(1, self.batch // devices // 2)

@@ -1,13 +1,14 @@
 """Floor 4: from a config to data, plan and objective. Only here does a config meet a model."""
 
-from jaxgen.tasks.adversarial import make_objective
 from jaxgen.tasks.setup import (
     Data,
     batch_shapes,
     check,
     frame,
     image_shape,
+    make_objective,
     make_plan,
+    num_classes,
     open_data,
     training_size,
 )
@@ -20,6 +21,7 @@ __all__ = [
     'image_shape',
     'make_objective',
     'make_plan',
+    'num_classes',
     'open_data',
     'training_size',
 ]

@@ -1,27 +1,86 @@
-"""Configs of adversarial runs to their objective. Fields are those of the modules' constructors."""
+"""Configs of adversarial runs: what the images are, what fits together, the objective.
 
-from collections.abc import Callable
-from typing import Any
+Fields are those of the modules' constructors.
+"""
 
-import jax.numpy as jnp
-from flax import linen as nn
 from ml_collections import ConfigDict
 
+from jaxgen.data.patches import RingWindows, ScaledPatches
 from jaxgen.errors import UserError
 from jaxgen.models.cips import CIPSGenerator
 from jaxgen.models.discriminator import Discriminator
 from jaxgen.objectives.adversarial import Adversarial
 from jaxgen.objectives.optim import lazy_adam
 from jaxgen.parallel.mesh import Layout
-from jaxgen.tasks.setup import frame, training_size
+from jaxgen.tasks.fields import build, check_never_if_zero, pair
 
-DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
+NEVER_IF_ZERO = ('data.patch', 'loss.r1_every', 'optimizer.generator_interval')
+
+
+def frame(config: ConfigDict) -> tuple[int, int]:
+    """(height, width) that the model's coordinates span: of a sample, unless asked otherwise.
+
+    Larger than the embedding's grid `model.size` where images are; a panorama's ring is that grid.
+    """
+    if config.model.cylindrical or not config.data.size:
+        return pair(config.model.size)
+    return pair(config.data.size)
+
+
+def image_shape(config: ConfigDict) -> tuple[int, int, int]:
+    """(height, width, channels) of the images of the data set."""
+    return (*pair(config.data.size or config.model.size), 3)
+
+
+def training_size(config: ConfigDict) -> tuple[int, int]:
+    """(height, width) of what the discriminator sees: whole images or patches."""
+    return pair(config.data.patch) if config.data.patch else image_shape(config)[:2]
+
+
+def check(config: ConfigDict) -> None:
+    """What can be wrong with the numbers alone, beside what `setup.check` finds."""
+    check_never_if_zero(config, NEVER_IF_ZERO)
+    if config.model.cylindrical and not config.data.patch:
+        raise UserError('model.cylindrical needs data.patch: how wide the windows of the ring are')
+
+
+def check_plan(config: ConfigDict, devices: int) -> None:
+    """Minibatch-stddev groups must come out even, under pmap on each device."""
+    discriminator = config.discriminator
+    group, grouping = discriminator.minibatch_std_group, discriminator.minibatch_std_grouping
+    rows = config.batch_size // devices
+    if config.plan == 'pmap' and group and devices > 1 and rows % group:
+        raise UserError(
+            f"plan='pmap' forms minibatch-stddev groups on one device: batch_size must be a "
+            f'multiple of {devices} devices × {group}, got {config.batch_size}'
+        )
+    if config.plan == 'pmap' and group and devices > 1 and grouping == 'strided':
+        raise UserError(
+            "plan='pmap' forms minibatch-stddev groups on one device: minibatch_std_grouping must "
+            "be 'contiguous', got 'strided'"
+        )
+    if group and config.batch_size > group and config.batch_size % group:
+        raise UserError(
+            f'batch_size must be at most discriminator.minibatch_std_group={group} or a multiple '
+            f'of it, got {config.batch_size}'
+        )
+
+
+def make_crop(config: ConfigDict) -> ScaledPatches | RingWindows | None:
+    """Which parts of images are trained on; None: whole images."""
+    side, shape = config.data.patch, image_shape(config)[:2]
+    if not side:
+        return None
+    if config.model.cylindrical:
+        height, ring = frame(config)
+        if side != height:
+            raise UserError(f'data.patch must be the height of the ring, {height}, got {side}')
+        return RingWindows(side, ring, shape, config.seed)
+    return ScaledPatches(side, shape, config.seed)
 
 
 def make_objective(config: ConfigDict, layout: Layout | None = None) -> Adversarial:
     """The objective that `config` describes; UserError names the field that can't be."""
-    if config.task != 'adversarial':
-        raise UserError(f"task must be 'adversarial', got {config.task!r}")
     loss, optimizer = config.loss, config.optimizer
     adam = dict(beta1=optimizer.beta1, beta2=optimizer.beta2, eps=optimizer.eps)
     return Adversarial(
@@ -42,7 +101,7 @@ def make_objective(config: ConfigDict, layout: Layout | None = None) -> Adversar
 
 def make_generator(config: ConfigDict) -> CIPSGenerator:
     """The generator of `config.model`."""
-    return _build(CIPSGenerator, 'model', config.model.to_dict())
+    return build(CIPSGenerator, 'model', config.model.to_dict())
 
 
 def make_discriminator(config: ConfigDict) -> Discriminator:
@@ -50,18 +109,8 @@ def make_discriminator(config: ConfigDict) -> Discriminator:
     fields = config.discriminator.to_dict()
     channels = fields.pop('channels')
     fields['channels'] = {4 * 2**i: c for i, c in enumerate(channels)}
-    return _build(
+    return build(
         Discriminator,
         'discriminator',
         fields | dict(size=training_size(config), num_classes=config.model.num_classes),
     )
-
-
-def _build(module: Callable[..., nn.Module], where: str, fields: dict[str, Any]) -> nn.Module:
-    dtype = fields.pop('dtype')
-    if dtype not in DTYPES:
-        raise UserError(f'{where}.dtype must be one of {sorted(DTYPES)}, got {dtype!r}')
-    try:
-        return module(**fields, dtype=DTYPES[dtype])
-    except (TypeError, ValueError) as error:
-        raise UserError(f'{where}: {error}') from error

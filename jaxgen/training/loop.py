@@ -32,6 +32,8 @@ from jaxgen.training.checkpoint import Checkpoints
 from jaxgen.training.warm_start import warm_start
 
 PyTree = Any
+# What stands on the progress bar, of what an objective measures in each step.
+SHOWN = ('loss/generator', 'loss/discriminator', 'bits_per_dim/train')
 
 
 def train(
@@ -61,7 +63,7 @@ def train(
         keep=config.checkpoints_to_keep,
         keep_period=config.checkpoint_keep_period,
     )
-    start, state = _restore_or_init(config, objective, plan, checkpoints, init_key)
+    start, state = _restore_or_init(config, objective, plan, data, checkpoints, init_key)
     if jax.process_index() == 0:
         run_folder.drop_metrics_after(folder, start)
     journal = Journal(config, folder, checkpoints, start)
@@ -95,12 +97,18 @@ def train(
 
 
 def _restore_or_init(
-    config: ConfigDict, objective: Objective, plan: Plan, checkpoints: Checkpoints, key: jax.Array
+    config: ConfigDict,
+    objective: Objective,
+    plan: Plan,
+    data: Data,
+    checkpoints: Checkpoints,
+    key: jax.Array,
 ) -> tuple[int, PyTree]:
     shapes = jax.eval_shape(objective.init_state, key)
     found = checkpoints.restore_latest(shapes, plan.state_sharding())
     if found is None:
-        state = plan.compile_init(objective.init_state)(key)
+        batch = plan.put_batch(data.batches.at(0))
+        state = plan.compile_init(objective.init_state)(key, batch)
         if config.init_from:
             state, line = warm_start(state, config, plan)
             _say(line)
@@ -188,7 +196,7 @@ class Journal:
         if step > before:
             values['images_per_second'] = (step - before) * self._config.batch_size / (now - then)
         self._pending, self._since = [], (now, step)
-        self.scalars(step, values, show=('loss/generator', 'loss/discriminator'))
+        self.scalars(step, values, show=SHOWN)
 
     def scalars(self, step: int, values: dict[str, float], show: tuple[str, ...] = ()) -> None:
         """Writes metrics; `show` are those for the progress bar, all are printed if it is empty."""

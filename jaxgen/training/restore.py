@@ -1,4 +1,4 @@
-"""A trained or imported generator, ready to draw from: what `sample` and the apps start with."""
+"""A trained or imported model, ready to draw from: what `sample` and the apps start with."""
 
 import dataclasses
 import functools
@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from jaxgen import tasks
 from jaxgen.errors import UserError
 from jaxgen.interop import imported
+from jaxgen.objectives.likelihood import Likelihood
 from jaxgen.objectives.rendering import make_render
 from jaxgen.objectives.sampling import image_keys, latents, make_sampler, sample_images
 from jaxgen.parallel.mesh import make_mesh
@@ -51,10 +52,12 @@ class Run:
         seed: int = 0,
         *,
         truncation: float = 1.0,
+        temperature: float = 1.0,
         label: int | None = None,
         size: tuple[int, int] | None = None,
     ) -> np.ndarray:
         """`[count, H, W, C]` around [-1, 1]; `size`: (height, width); `label`: a class, or all."""
+        _refuse('temperature', temperature)
         height, width = size or self.frame
         # One image at a time where images are large; small ones share a batch.
         batch = max(1, min(count, 2**22 // (height * width)))
@@ -66,7 +69,8 @@ class Run:
             mesh=self.mesh,
         )
         sampler = make_sampler(sample, self.mesh, batch)
-        return sampler(self.variables, count, seed, self._labels(count, label))
+        labels = _labels(self.generator.num_classes, count, label)
+        return sampler(self.variables, count, seed, labels)
 
     def styles(
         self,
@@ -79,7 +83,7 @@ class Run:
         """z `[B, latent]` and w `[B, style]` of the images number `slots` that `sample` draws."""
         slots = np.asarray(slots, np.int32)
         z = latents(image_keys(seed, slots), self.generator.latent)
-        labels = self._labels(int(slots.max()) + 1, label)
+        labels = _labels(self.generator.num_classes, int(slots.max()) + 1, label)
         return z, self.mapping(z, None if labels is None else labels[slots], truncation=truncation)
 
     def mapping(
@@ -112,19 +116,90 @@ class Run:
     def _render(self) -> Any:
         return jax.jit(make_render(self.generator, self.mesh))
 
-    def _labels(self, count: int, label: int | None) -> np.ndarray | None:
-        classes = self.generator.num_classes
-        if label is not None and not 0 <= label < classes:
-            allowed = (
-                f'from 0 to {classes - 1}' if classes else 'left out: the model has no classes'
+
+@dataclasses.dataclass(frozen=True)
+class LikelihoodRun:
+    """A model of the PixelCNN family with its weights, on all devices of this machine.
+
+    Attributes:
+      source: where it came from, for messages.
+      variables: {'params'} of the model.
+      step: of the checkpoint.
+      config: of the run.
+    """
+
+    source: str
+    objective: Likelihood
+    variables: PyTree
+    mesh: Mesh
+    step: int
+    config: ConfigDict
+
+    @property
+    def generator(self) -> nn.Module:
+        """The model."""
+        return self.objective.model
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """(height, width) of its images unless another size is asked for."""
+        return self.objective.frame
+
+    def sample(
+        self,
+        count: int,
+        seed: int = 0,
+        *,
+        truncation: float = 1.0,
+        temperature: float = 1.0,
+        label: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> np.ndarray:
+        """`[count, H, W, C]` in [-1, 1]; `size`: (height, width); `label`: a class, or all.
+
+        `temperature` scales the noise: 0 draws the most probable level of each sub-pixel.
+        """
+        _refuse('truncation', truncation)
+        if not 0 <= temperature < float('inf'):
+            raise UserError(f'temperature must be 0 or more, got {temperature}')
+        height, width = size or self.frame
+        labels = _labels(self.objective.num_classes, count, label)
+        # What a sampler keeps of an image grows with its area, or with its row at least.
+        batch = max(1, min(count, 2**18 // (height * width)))
+        batch = -(-batch // self.mesh.size) * self.mesh.size
+        sample = functools.partial(
+            self.objective.sample, temperature=temperature, size=(height, width), mesh=self.mesh
+        )
+        if size is not None:
+            self._check_size(size, labels)
+        return make_sampler(sample, self.mesh, batch)(self.variables, count, seed, labels)
+
+    def _check_size(self, size: tuple[int, int], labels: np.ndarray | None) -> None:
+        keys = image_keys(0, np.zeros(1, np.int32))
+        label = None if labels is None else labels[:1]
+        try:
+            jax.eval_shape(
+                functools.partial(self.objective.sample, size=size), self.variables, keys, label
             )
-            raise UserError(f'label must be {allowed}, got {label}')
-        if not classes:
-            return None
-        return np.arange(count) % classes if label is None else np.full(count, label)
+        except ValueError as error:
+            raise UserError(f'size: {error}') from error
 
 
-def restore(workdir: str | pathlib.Path, *, ema: bool = True) -> Run:
+def _labels(classes: int, count: int, label: int | None) -> np.ndarray | None:
+    if label is not None and not 0 <= label < classes:
+        allowed = f'from 0 to {classes - 1}' if classes else 'left out: the model has no classes'
+        raise UserError(f'label must be {allowed}, got {label}')
+    if not classes:
+        return None
+    return np.arange(count) % classes if label is None else np.full(count, label)
+
+
+def _refuse(name: str, value: float) -> None:
+    if value != 1:
+        raise UserError(f'{name} must be left out: the model has none, got {value}')
+
+
+def restore(workdir: str | pathlib.Path, *, ema: bool = True) -> Run | LikelihoodRun:
     """The newest checkpoint of `workdir`, or the imported weights that it holds.
 
     Raises:
@@ -145,14 +220,19 @@ def restore(workdir: str | pathlib.Path, *, ema: bool = True) -> Run:
     if found is None:
         raise UserError(f'workdir {str(workdir)!r} has no checkpoint yet')
     step, state = found
-    return Run(
+    common = dict(
         source=str(workdir),
-        generator=objective.generator,
         variables=objective.sampling_variables(state, ema=ema),
         mesh=plan.mesh,
-        frame=objective.frame or objective.generator.frame,
         step=step,
         config=config,
+    )
+    if isinstance(objective, Likelihood):
+        return LikelihoodRun(objective=objective, **common)
+    return Run(
+        generator=objective.generator,
+        frame=objective.frame or objective.generator.frame,
+        **common,
     )
 
 

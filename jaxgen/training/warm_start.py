@@ -71,6 +71,8 @@ def _read(workdir: str, plan: Plan) -> dict[str, PyTree]:
         config = read_config(folder)
     except UserError as error:
         raise UserError(f'init_from: {error}') from error
+    if config.task != 'adversarial':
+        raise UserError(f'init_from: {workdir!r} is a run of the task {config.task!r}')
     if (folder / imported.WEIGHTS).exists():
         networks = imported.load(folder).networks
         ema = networks['ema']

@@ -21,7 +21,7 @@ from jaxgen.errors import UserError
 MODEL_FIELDS = ('task', 'model.', 'discriminator.')
 # Not of the model but of how it is computed.
 COMPUTATION_FIELDS = ('.dtype', '.remat')
-# Fields that older runs lack, with what they did without them.
+# Fields that older runs (all adversarial) lack, with what they did without them.
 LATER_FIELDS = {
     'init_from': '',
     'data.size': 0,
@@ -63,7 +63,8 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
         config = ConfigDict(json.loads(path.read_text()))
     except ValueError as error:
         raise UserError(f'{path} is not valid JSON: {error}') from error
-    if 'steps' in config:  # a run, and not converted weights
+    # A run, and not converted weights.
+    if 'steps' in config and config.get('task') == 'adversarial':
         known = flatten(config)
         config.update_from_flattened_dict(
             {name: value for name, value in LATER_FIELDS.items() if name not in known}
@@ -97,6 +98,8 @@ def adopt_config(workdir: pathlib.Path, config: ConfigDict) -> list[str]:
             for name, line in lines.items()
             if name.startswith(MODEL_FIELDS) and not name.endswith(COMPUTATION_FIELDS)
         ]
+        if 'task' in lines:  # Then hardly a field is the same.
+            other = [lines['task']]
         if other:
             raise UserError(
                 f'workdir {str(workdir)!r} holds a run of another model ({"; ".join(other)}): '

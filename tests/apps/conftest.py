@@ -25,10 +25,11 @@ def run(make_run):
 
 @pytest.fixture(scope='session')
 def folders(tmp_path_factory):
-    """Runs as command lines take them: 'plain', with classes, and on a ring."""
+    """Runs as command lines take them: 'plain', with classes, on a ring, and not of CIPS."""
     at = tmp_path_factory.mktemp('runs')
     return {
         'plain': tiny.make_run(at / 'plain'),
         'labelled': tiny.make_run(at / 'labelled', model__num_classes=3, data__label=True),
         'ring': tiny.make_run(at / 'ring', model__cylindrical=True),
+        'pixelcnn': tiny.make_run(at / 'pixelcnn', 'pixelcnn'),
     }

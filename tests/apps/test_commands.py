@@ -64,6 +64,7 @@ def test_a_model_of_another_kind(refused, tmp_path, folders):
     config = (folders['plain'] / 'config.json').read_text()
     (folder / 'config.json').write_text(config.replace('"adversarial"', '"diffusion"'))
     refused(("'diffusion'", "'adversarial'"), f'--workdir={folder}')
+    refused(('GatedPixelCNN', 'needs a CIPS generator'), f'--workdir={folders["pixelcnn"]}')
 
 
 @pytest.mark.parametrize('size', ['0', '0x5', '5x0', '-3', '4x-4', 'big', '', '1.5'])

@@ -116,7 +116,10 @@ PICKLES = {
     'BUILD with slots': (EMPTY + tuple_of(b'N', b'}') + b'b', 'attributes of a dictionary'),
     'BUILD of a list': (b']' + dictionary([METADATA + b'}']) + b'b', 'attributes of a list'),
     'BUILD of a tensor': (tensor() + dictionary([METADATA + b'}']) + b'b', 'of a ndarray'),
-    'an OrderedDict of pairs': (call('collections', 'OrderedDict', b']'), 'arguments'),
+    'an OrderedDict of numbers': (
+        call('collections', 'OrderedDict', b'](K\x01e'),
+        'names and values',
+    ),
     'a Size of text': (call('torch', 'Size', tuple_of(text('a'))), 'torch.Size'),
     'a device of lists': (call('torch', 'device', b']'), 'torch.device'),
     # Stack and memo.

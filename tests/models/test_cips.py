@@ -228,7 +228,7 @@ def test_rematerialised_gradients_are_the_same():
         (dict(fourier=False, embedding=False), 'fourier and embedding are both off'),
         (dict(noise='gauss'), "noise must be one of .*'const'.*got 'gauss'"),
         (dict(lookup='nearest'), "lookup must be one of .*'exact'.*got 'nearest'"),
-        (dict(activation='relu'), "activation must be one of .*'lrelu'.*got 'relu'"),
+        (dict(activation='gelu'), "activation must be one of .*'lrelu'.*got 'gelu'"),
         (dict(block_widths=()), r'at least one block, got 8 and \(\)'),
         (dict(block_widths=(8, 0)), r'must be positive.*got 8 and \(8, 0\)'),
         (dict(activation='sinrelu', block_widths=(7,)), 'sinrelu needs even widths'),

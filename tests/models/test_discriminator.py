@@ -19,6 +19,16 @@ VARIANTS = {
     'more first layers, no statistics, labels': dict(
         first_layers=2, minibatch_std_group=0, num_classes=3
     ),
+    'skip, clamped, mapped labels': dict(
+        architecture='skip', clamp=256.0, num_classes=3, label_layers=2, label_features=5
+    ),
+    'orig, bfloat16 above': dict(
+        architecture='orig',
+        dtype=jnp.bfloat16,
+        low_precision_blocks=1,
+        size=16,
+        channels={4: 4, 8: 6, 16: 4},
+    ),
     'not square, bfloat16, recomputed': dict(size=(8, 16), dtype=jnp.bfloat16, remat=True),
 }
 
@@ -75,6 +85,8 @@ def test_scores_of_a_group_do_not_depend_on_other_groups():
         (dict(minibatch_std_group=-1), 'minibatch_std_group must be 0 .*, got -1'),
         (dict(first_layers=-1), 'first_layers must be 0 .*, got -1'),
         (dict(num_classes=-1), 'num_classes must be 0 .*, got -1'),
+        (dict(architecture='unet'), "architecture must be one of .*'orig'.*got 'unet'"),
+        (dict(label_layers=-1), 'label_layers must be 0 .*, got -1'),
         (dict(channels={8: 4}), r'no entry for the resolutions \[4\]'),
         (dict(channels={4: 0, 8: 4}), 'channels must be positive, got'),
     ],

@@ -39,19 +39,26 @@ def test_a_dense_layer_keeps_unit_variance_at_the_start():
     assert np.std(y) == pytest.approx(1, rel=0.05)
 
 
-@pytest.mark.parametrize(('kernel_size', 'stride', 'padding'), [(3, 1, 1), (3, 2, 0), (1, 1, 0)])
-def test_a_convolution_is_the_correlation_with_its_scaled_kernel(kernel_size, stride, padding):
-    layer = EqualizedConv(2, kernel_size, stride, padding)
+@pytest.mark.parametrize('kernel_size', [1, 3])
+def test_a_convolution_is_the_correlation_with_its_scaled_kernel(kernel_size):
+    layer = EqualizedConv(2, kernel_size)
     x = RNG.normal(size=(1, 7, 9, 3)).astype(np.float32)
     variables = moved(layer.init(KEY, x))
     kernel = np.asarray(variables['params']['kernel']) / np.sqrt(3 * kernel_size**2)
-    padded = np.pad(x[0], ((padding, padding), (padding, padding), (0, 0)))
     expected = [
-        sum(signal.correlate2d(padded[..., i], kernel[..., i, o], 'valid') for i in range(3))
+        sum(signal.correlate2d(x[0, ..., i], kernel[..., i, o], 'same') for i in range(3))
         for o in range(2)
     ]
-    expected = np.stack(expected, -1)[::stride, ::stride] + variables['params']['bias']
+    expected = np.stack(expected, -1) + variables['params']['bias']
     np.testing.assert_allclose(layer.apply(variables, x)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_resampling_convolution_halves_and_doubles_and_is_clamped():
+    x = RNG.normal(size=(1, 8, 4, 3)).astype(np.float32)
+    for fields, shape in ((dict(down=2), (1, 4, 2, 2)), (dict(up=2), (1, 16, 8, 2))):
+        y, _ = EqualizedConv(2, clamp=0.3, **fields).init_with_output(KEY, x)
+        assert y.shape == shape
+        assert np.abs(y).max() == pytest.approx(0.3)
 
 
 def test_fourier_features_are_sines_within_the_published_range_of_frequencies():
@@ -103,7 +110,7 @@ def test_bfloat16_is_used_for_the_result_and_never_for_what_is_stored():
     x, w = jnp.ones((1, 6, 3)), jnp.ones((1, 5))
     for layer, arguments in (
         (EqualizedDense(4, dtype=jnp.bfloat16), (x,)),
-        (EqualizedConv(4, dtype=jnp.bfloat16, padding=1), (x[None],)),
+        (EqualizedConv(4, dtype=jnp.bfloat16), (x[None],)),
         (StyledDense(4, dtype=jnp.bfloat16), (x, w)),
     ):
         y, variables = layer.init_with_output(KEY, *arguments)

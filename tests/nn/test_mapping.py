@@ -93,3 +93,30 @@ def test_the_length_of_z_does_not_matter():
         normalize_second_moment(Z), normalize_second_moment(100 * Z), rtol=1e-5
     )
     np.testing.assert_allclose(np.mean(np.square(normalize_second_moment(Z)), 1), 1, rtol=1e-5)
+
+
+def test_w_of_every_layer_is_a_copy_that_truncation_may_spare(variables):
+    network = MappingNetwork(7, 2, 0.1, average_decay=0.9, num_ws=4)
+    variables = {**variables, 'stats': {'w_avg': np.linspace(-1, 1, 7, dtype=np.float32)}}
+    plain = np.asarray(MappingNetwork(7, 2, 0.1).apply(variables, Z))
+    np.testing.assert_array_equal(network.apply(variables, Z), np.stack([plain] * 4, 1))
+    cut = np.asarray(network.apply(variables, Z, truncation=0.0, truncation_cutoff=3))
+    np.testing.assert_array_equal(cut[:, 3], plain)
+    np.testing.assert_array_equal(
+        cut[:, :3], np.broadcast_to(np.linspace(-1, 1, 7, dtype=np.float32), (16, 3, 7))
+    )
+
+
+def test_w_can_be_a_function_of_the_label_alone_and_then_has_no_average():
+    network = MappingNetwork(7, 2, num_classes=3, average_decay=None, label_features=5, hidden=6)
+    label = np.array([2, 0, 2])
+    w, variables = network.init_with_output(jax.random.key(0), None, label)
+    assert set(variables) == {'params'}
+    assert variables['params']['label']['kernel'].shape == (3, 5)
+    assert variables['params']['layer_0']['kernel'].shape == (5, 6)
+    np.testing.assert_array_equal(w[0], w[2])
+    assert np.any(w[0] != w[1])
+    vectors = np.eye(3, dtype=np.float32)[label]
+    np.testing.assert_array_equal(network.apply(variables, None, vectors), w)
+    with pytest.raises(ValueError, match='neither z nor a label'):
+        MappingNetwork(7).init(jax.random.key(0), None)

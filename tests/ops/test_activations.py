@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.ops.activations import activation
+from jaxgen.ops.activations import activation, bias_act, clamp
 
 X = np.linspace(-3, 3, 24, dtype=np.float32).reshape(4, 6)
 
@@ -49,10 +49,35 @@ def test_sin_and_linear_have_no_gain():
 
 
 def test_dtypes_are_kept():
-    for name in ('lrelu', 'sin', 'sinrelu', 'linear'):
+    for name in ('lrelu', 'sin', 'sinrelu', 'linear', 'relu', 'swish', 'tanh', 'selu'):
         assert activation(name)(jnp.asarray(X, jnp.bfloat16)).dtype == jnp.bfloat16
 
 
 def test_an_unknown_name_is_an_error_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"one of \['linear', 'lrelu', .*got 'relu'"):
-        activation('relu')
+    with pytest.raises(ValueError, match=r"one of \['elu', 'linear', 'lrelu', .*got 'gelu'"):
+        activation('gelu')
+
+
+def test_clamping_passes_the_gradient_up_to_and_including_the_ends():
+    x = jnp.array([-2.0, -1.0, 0.5, 1.0, 1.5])
+    np.testing.assert_array_equal(clamp(x, 1.0), [-1, -1, 0.5, 1, 1])
+    np.testing.assert_array_equal(jax.grad(lambda x: clamp(x, 1.0).sum())(x), [0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(clamp(x, None), x)
+    assert np.isnan(clamp(jnp.nan, 1.0))
+
+
+def test_bias_activation_gain_and_clamp_come_in_that_order():
+    bias = np.linspace(-1, 1, 6, dtype=np.float32)
+    y = X + bias
+    y = np.clip(0.7 * np.where(y > 0, y, 0.1 * y), -1.2, 1.2)
+    ours = bias_act(X, bias, kind='lrelu', slope=0.1, gain=0.7, limit=1.2)
+    np.testing.assert_allclose(ours, y, rtol=1e-6)
+    rows = bias_act(X, bias[:4], axis=0)
+    np.testing.assert_allclose(rows, X + bias[:4, None], rtol=1e-6)
+
+
+def test_a_gain_replaces_the_default():
+    for kind, default in (('relu', np.sqrt(2)), ('swish', np.sqrt(2)), ('tanh', 1.0)):
+        np.testing.assert_allclose(
+            bias_act(X, kind=kind, gain=3.0), activation(kind)(X) * 3 / default, rtol=1e-5
+        )

@@ -1,12 +1,13 @@
 """One device, eight, pmap, a data × pixel mesh: the same training, checkpoints that interchange.
 
-With SGD, so that an update is proportional to its gradient: Adam would hide a sum in place of a
-mean.
+For every kind of objective. With SGD, so that an update is proportional to its gradient: Adam would
+hide a sum in place of a mean.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -16,7 +17,7 @@ from jaxgen.parallel.hlo import read_work
 from jaxgen.parallel.mesh import Layout, make_mesh
 from jaxgen.parallel.plan import JitPlan, PmapPlan
 from jaxgen.training.checkpoint import Checkpoints
-from tests import tiny
+from tests import autoregressive, tiny
 
 STEPS, BATCH = 3, 16
 PLANS = {
@@ -27,20 +28,26 @@ PLANS = {
 }
 OTHERS = [name for name in PLANS if name != 'jit on 1']
 KEY = jax.random.key(7)
+OBJECTIVES = {
+    'adversarial': lambda layout: tiny.objective(
+        layout,
+        model=tiny.generator(noise='random'),
+        score=tiny.discriminator(minibatch_std_group=2),
+    ),
+    'gated': lambda layout: tiny.likelihood(autoregressive.gated(blocks=2)),
+    'self-scaled': lambda layout: tiny.likelihood(tiny.SelfScaled(), optimizer=optax.sgd(0.05)),
+}
+LIKELIHOODS = ['gated', 'self-scaled']
 
 
 class Training:
     """Three steps under a plan."""
 
-    def __init__(self, plan):
-        self.plan = plan
-        self.objective = tiny.objective(
-            plan.layout,
-            model=tiny.generator(noise='random'),
-            score=tiny.discriminator(minibatch_std_group=2),
-        )
-        self.init = plan.compile_init(self.objective.init_state)
-        state, batch = self.init(jax.random.key(0)), plan.put_batch(tiny.batch(BATCH))
+    def __init__(self, plan, kind):
+        self.plan, self.kind = plan, kind
+        self.objective = OBJECTIVES[kind](plan.layout)
+        batch = plan.put_batch(tiny.batch(BATCH))
+        state = plan.compile_init(self.objective.init_state)(jax.random.key(0), batch)
         self.first = jax.device_get(state)
         self.phases, self.text = [], {}
         for phase in self.objective.phases():
@@ -66,9 +73,9 @@ class Training:
         )(self.state)
 
 
-@pytest.fixture(scope='module')
-def trainings():
-    return {name: Training(plan()) for name, plan in PLANS.items()}
+@pytest.fixture(scope='module', params=OBJECTIVES)
+def trainings(request):
+    return {name: Training(plan(), request.param) for name, plan in PLANS.items()}
 
 
 def assert_close(a, b, tolerance=1e-5):
@@ -86,7 +93,8 @@ def test_three_steps_under_any_plan_give_the_same_state(trainings, name):
 def test_metrics_of_every_step_are_those_of_one_device(trainings, name):
     one, other = trainings['jit on 1'].metrics, trainings[name].metrics
     assert [sorted(m) for m in other] == [sorted(m) for m in one]
-    assert ['loss/r1' in m for m in one] == [True, False, True, False]
+    if trainings[name].kind == 'adversarial':
+        assert ['loss/r1' in m for m in one] == [True, False, True, False]
     assert_close(other, one)
 
 
@@ -129,6 +137,7 @@ def test_the_state_of_every_plan_is_replicated_and_lies_where_it_did(trainings):
             assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim)
 
 
+@pytest.mark.parametrize('trainings', ['adversarial'], indirect=True)
 def test_the_pixel_axis_costs_all_to_alls_and_never_gathers_activations(trainings):
     training = trainings['mesh 4 × 2']
     moves = read_work(training.text['generator'], training.plan.mesh.shape).collectives
@@ -142,6 +151,16 @@ def test_the_pixel_axis_costs_all_to_alls_and_never_gathers_activations(training
     allowed = {rows * 4, rows * generator.style * 4, tiny.SIZE**2 * generator.features * 4}
     assert {c.bytes for c in moves if c.kind == 'all-gather'} <= allowed
     assert not any(c.kind == 'collective-permute' for c in moves)
+
+
+@pytest.mark.parametrize('trainings', LIKELIHOODS, indirect=True)
+def test_of_a_likelihood_the_gradients_are_summed_over_devices_and_no_image_moves(trainings):
+    for name in ('jit on 8', 'pmap on 8', 'mesh 4 × 2'):
+        training = trainings[name]
+        moves = read_work(training.text['update'], training.plan.mesh.shape).collectives
+        assert {c.kind for c in moves} == {'all-reduce'}
+        parameters = sum(x.nbytes for x in jax.tree.leaves(training.last.ema))
+        assert parameters <= sum(c.bytes for c in moves) <= 1.1 * parameters + 64
 
 
 def test_one_device_does_not_communicate(trainings):

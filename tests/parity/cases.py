@@ -13,6 +13,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+# Tables beside the cases, e.g. the defaults of the official classes.
+NO_CASES = {'constructor_defaults'}
 PRECISIONS = {'float64': np.float64, 'float32': np.float32}
 # Below this share of the largest entry of a whole gradient a tensor's own size means nothing:
 # R1 does not depend on some biases in exact arithmetic.
@@ -22,7 +24,7 @@ NEGLIGIBLE = 1e-4
 def find_cases(folder):
     """Every case below `folder` as (stem path, sorted), with or without its other half."""
     files = [*Path(folder).rglob('*.npz'), *Path(folder).rglob('*.json')]
-    return sorted({path.with_suffix('') for path in files})
+    return sorted({path.with_suffix('') for path in files if path.stem not in NO_CASES})
 
 
 def kind_of(name, kinds):

@@ -14,8 +14,8 @@ from jaxgen.nn.mapping import MappingNetwork
 from jaxgen.nn.minibatch_std import minibatch_std
 from jaxgen.nn.styled import ModulatedDense, StyledDense, ToRGB
 from jaxgen.ops import coords
-from jaxgen.ops.filters import filter2d, normalized
 from jaxgen.ops.modulation import FORMS, modulated_dense
+from jaxgen.ops.upfirdn2d import setup_filter, upfirdn2d
 from tests.parity.cases import nchw, nhwc, pixels, unpixels, value_and_gradients
 from tests.parity.cips_generator import generate, generator_from
 
@@ -212,34 +212,21 @@ def patch_coordinates(case):
 
 def discriminator_parts(case):
     taps = np.asarray(case['in/blur_kernel'], np.float64).sum(0)
-    taps = normalized(taps)
-    np.testing.assert_allclose(np.outer(taps, taps), case['in/blur_kernel'], rtol=1e-6)
+    blur = setup_filter(taps)
+    np.testing.assert_allclose(blur, case['in/blur_kernel'], rtol=1e-6)
     x = nhwc(case['in/x'])
     for key in case.keys(r'out/blur_pad\d+_\d+'):
         padding = tuple(int(n) for n in key.removeprefix('out/blur_pad').split('_'))
-        case.check(key, nchw(filter2d(x, taps, padding)))
-    # What the published layers pad by, around a 3x3 and a 1x1 convolution of stride 2.
-    around_3x3, around_1x1 = (((n + 1) // 2, n // 2) for n in (len(taps), len(taps) - 2))
+        case.check(key, nchw(upfirdn2d(x, blur, padding=(padding, padding))))
     width = case.config['out_channel']
-    conv = EqualizedConv(width, 3, padding=1, activation='lrelu')
-    down = EqualizedConv(width, 3, stride=2, activation='lrelu')
-    skip = EqualizedConv(width, 1, use_bias=False)
+    taps = tuple(taps.tolist())
+    conv = EqualizedConv(width, activation='lrelu')
+    down = EqualizedConv(width, down=2, resample_filter=taps, activation='lrelu')
+    skip = EqualizedConv(width, 1, down=2, resample_filter=taps, use_bias=False)
     block = ResidualBlock(width, taps)
     part(case, 'conv', x, {'0.weight': 'kernel', '1.bias': 'bias'}, conv.apply)
-    part(
-        case,
-        'down',
-        x,
-        {'1.weight': 'kernel', '2.bias': 'bias'},
-        lambda p, x: down.apply(p, filter2d(x, taps, around_3x3)),
-    )
-    part(
-        case,
-        'skip',
-        x,
-        {'1.weight': 'kernel'},
-        lambda p, x: skip.apply(p, filter2d(x, taps, around_1x1, stride=2)),
-    )
+    part(case, 'down', x, {'1.weight': 'kernel', '2.bias': 'bias'}, down.apply)
+    part(case, 'skip', x, {'1.weight': 'kernel'}, skip.apply)
     names = {
         'conv1.0.weight': 'conv0/kernel',
         'conv1.1.bias': 'conv0/bias',

@@ -122,6 +122,11 @@ def test_another_generator_is_refused_by_the_first_array_that_differs(plan, smal
         assert word.replace('\\', '') in str(error.value)
 
 
+def test_a_run_of_another_task_is_refused(plan, tmp_path):
+    with pytest.raises(UserError, match="is a run of the task 'likelihood'"):
+        started(plan, tiny.make_run(tmp_path / 'other', 'pixelcnn'))
+
+
 def test_the_command_starts_from_a_run_and_goes_on_with_its_own(
     commands, tiny_data, small, tmp_path
 ):

@@ -1,0 +1,1 @@
+"""Floor 1: augmentations as pure functions of (key, images, probability)."""
