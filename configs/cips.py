@@ -173,6 +173,7 @@ def _demo(config: ConfigDict) -> None:
     """Many cheap steps: at this size they count for more than width."""
     config.update(
         dict(
+            seed=1,
             steps=6_000,
             batch_size=8,
             data=dict(name='photographs/hubble_deep_field', eval_split='test', threads=1),
@@ -204,6 +205,7 @@ def _demo(config: ConfigDict) -> None:
 def _smoke(config: ConfigDict) -> None:
     config.update(
         dict(
+            seed=0,
             steps=8,
             model=dict(features=8, first_width=8, block_widths=(8, 8), latent=8, style=8),
             discriminator=dict(channels=(8, 8, 8, 8)),
