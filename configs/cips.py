@@ -95,6 +95,7 @@ def _paper() -> ConfigDict:
                 threads=8,
             ),
             model=dict(
+                network='cips',
                 size=256,
                 features=512,
                 first_width=512,
@@ -132,7 +133,16 @@ def _paper() -> ConfigDict:
             sample_every=1_000,
             samples=64,
             evaluate_every=5_000,
-            evaluate=dict(images=512, pairs=3),
+            evaluate=dict(
+                images=512,
+                pairs=3,
+                # Names as of jaxgen.evaluate, 'fid2k_full,is2k', at steps of their own.
+                metrics='',
+                metrics_every=0,
+                # The metric whose best checkpoint stays; '+is2k_mean' where more is better;
+                # '': none.
+                best='',
+            ),
             checkpoint_every=1_000,
             checkpoints_to_keep=3,
             checkpoint_keep_period=50_000,

@@ -76,6 +76,7 @@ def _paper() -> ConfigDict:
                 nonlinearity='concat_elu',
                 dropout=0.5,
                 dtype='float32',
+                remat=False,
             ),
             optimizer=dict(
                 name='pixelcnn_pp',
@@ -91,7 +92,16 @@ def _paper() -> ConfigDict:
             samples=64,
             evaluate_every=5_000,
             # Images for the sliced Wasserstein distance beside bits/dim; 0: none are drawn.
-            evaluate=dict(images=0, pairs=1),
+            evaluate=dict(
+                images=0,
+                pairs=1,
+                # Names as of jaxgen.evaluate, 'fid2k_full,is2k', at steps of their own.
+                metrics='',
+                metrics_every=0,
+                # The metric whose best checkpoint stays; '+is2k_mean' where more is better;
+                # '': none.
+                best='',
+            ),
             checkpoint_every=1_000,
             checkpoints_to_keep=3,
             checkpoint_keep_period=50_000,

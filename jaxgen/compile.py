@@ -50,7 +50,7 @@ def main() -> None:
             plan.compile_step(placed.update).lower(*split),
             plan.mesh.shape,
             model_macs=flops.count_macs(model.update, *whole),
-            executed_macs=flops.count_macs(alone.update, *whole),
+            executed_macs=flops.count_macs(alone.update, *whole, platform=topology.platform),
             options=topology.options,
         )
         phases.append(phase)

@@ -43,12 +43,14 @@ def main() -> None:
         flush=True,
     )
 
+    from jaxgen.evaluation.during import make_measure
     from jaxgen.evaluation.evaluators import make_evaluate, make_sample
     from jaxgen.training.loop import train
 
-    sample = make_sample(config, objective, plan)
+    sample = make_sample(config, objective, plan, data)
     evaluate = make_evaluate(config, objective, plan, data)
-    train(config, folder, objective, plan, data, sample, evaluate)
+    measure = make_measure(config, objective, plan, data, folder)
+    train(config, folder, objective, plan, data, sample, evaluate, measure)
 
 
 if __name__ == '__main__':

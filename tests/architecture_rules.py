@@ -10,7 +10,7 @@ import sys
 # A room imports from lower floors and side rooms. A new room gets its place here first.
 FLOORS = {
     'ops': 0, 'nn': 1, 'losses': 1, 'augment': 1, 'models': 2, 'objectives': 3, 'tasks': 4,
-    'training': 5, 'evaluation': 5, 'apps': 6,
+    'training': 5, 'evaluation': 6, 'apps': 7,
 }  # fmt: skip
 # What each side room imports of the house itself: nothing, except that an importer of published
 # weights builds the module that takes them.
@@ -18,7 +18,8 @@ SIDE_ROOMS = {
     'parallel': set(), 'data': set(), 'metrics': set(),
     'interop': {'ops', 'nn', 'models', 'metrics'},
 }  # fmt: skip
-COMMANDS = {'train', 'sample', 'evaluate', 'compile'}  # each is jaxgen/NAME.py, above all floors
+# Each is jaxgen/NAME.py, above all floors.
+COMMANDS = {'train', 'sample', 'evaluate', 'report', 'compile'}
 
 CONFIG_FLOOR = 4  # from here up a room may know configs and files
 # Below it, and in jaxgen.parallel, nothing else comes from outside the standard library.

@@ -36,6 +36,7 @@ def pytest_addoption(parser):
 # Minutes each, and one worker takes a file as a whole: begun last, they would run alone.
 LONGEST = (
     'test_golden.py',
+    'test_notebooks.py',
     'test_resume.py',
     'test_several_processes.py',
     'test_compile_command.py',

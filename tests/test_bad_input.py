@@ -12,6 +12,7 @@ from tests.fork_server import ROOT
 
 CIPS = '--config=configs/cips.py'
 PIXELCNN = '--config=configs/pixelcnn.py'
+STYLEGAN2 = '--config=configs/stylegan2.py'
 
 
 def assert_one_line(code, err, words):
@@ -47,6 +48,8 @@ def refuses(commands, tiny_data, tmp_path):
     [
         ((f'{CIPS}:tiny', '--workdir=w'), ("'tiny'", "'demo'", "'smoke'")),
         ((f'{PIXELCNN}:tiny', '--workdir=w'), ("'tiny'", "'masked'", "'demo'")),
+        ((f'{STYLEGAN2}:tiny', '--workdir=w'), ("'tiny'", "'ffhq256'", "'demo'")),
+        ((f'{STYLEGAN2}:smoke', '--workdir=w', '--config.model.size=(8,16)'), ('size', '(8,16)')),
         (('--config=configs/none.py', '--workdir=w'), ('configs/none.py',)),
         (('--workdir=w',), ('--config is missing',)),
         ((f'{CIPS}:smoke',), ('--workdir is missing',)),
@@ -149,6 +152,32 @@ def test_a_config_that_cannot_be_run(refuses, fields, words):
 )
 def test_a_likelihood_config_that_cannot_be_run(refuses, fields, words):
     refuses(*words, kind='pixelcnn', **fields)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'words'),
+    [
+        (dict(model__network='stylegan1'), ("'stylegan1'", "'cips'", "'stylegan3'")),
+        (dict(model__size=12), ('model.size must be a power of two from 8', 'got 12')),
+        (dict(model__architecture='dense'), ("'dense'", "'skip'")),
+        (dict(model__noise='gauss'), ("'gauss'", "'const'")),
+        (dict(discriminator__channel_base=4), ('discriminator.channel_base', 'size=8', 'got 4')),
+        (dict(discriminator__freeze_layers=9), ('freeze_layers must be at most 4', 'got 9')),
+        (dict(discriminator__dtype='float16'), ('discriminator.dtype', "'float16'", "'bfloat16'")),
+        (dict(loss__style_mixing=1.5), ('loss.style_mixing must be from 0 to 1', 'got 1.5')),
+        (dict(loss__path_length_every=-1), ('loss.path_length_every must be 0', 'got -1')),
+        (dict(loss__path_length_shrink=3), ('path_length_shrink=3', 'got 8')),
+        (dict(augment__pipeline='gbc'), ('augment.pipeline', "'bgc'", "'gbc'")),
+        (dict(augment__p=2.0), ('augment.p must be from 0 to 1', 'got 2.0')),
+        (dict(augment__target=1.0), ('augment.target must be 0', 'got 1.0')),
+        (dict(ema__kimg=-1.0), ('ema.kimg must be 0', 'got -1.0')),
+        (dict(model__size=16), ('model.size', '16×16', "'tiny8'", '8×8')),
+        (dict(data__label=False), ('num_classes is 3', 'data.label is False')),
+    ],
+    ids=str,
+)
+def test_a_stylegan_config_that_cannot_be_run(refuses, fields, words):
+    refuses(*words, kind='stylegan2', **fields)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from configs import cips, pixelcnn, pixelcnn_pp, pixelrnn
+from configs import cips, pixelcnn, pixelcnn_pp, pixelrnn, stylegan2, stylegan3
 from jaxgen import tasks
 from jaxgen.training.workdir import flatten
 
@@ -60,6 +60,74 @@ def test_a_panorama_is_a_ring_of_four_windows():
     assert tasks.frame(config) == (256, 1024)
     assert tasks.training_size(config) == (256, 256)
     assert tasks.image_shape(config) == (256, 512, 3)
+
+
+STYLEGANS = [(module, variant) for module in (stylegan2, stylegan3) for variant in module.VARIANTS]
+
+
+@pytest.mark.parametrize(('module', 'variant'), STYLEGANS)
+def test_every_variant_of_stylegan_describes_two_networks_at_each_of_its_sizes(module, variant):
+    for size in ('', '_demo', '_smoke'):
+        config = module.get_config(variant + size)
+        tasks.check(config)
+        objective = tasks.make_objective(config)
+        assert objective.generator.frame == objective.discriminator.frame == tasks.frame(config)
+        assert objective.generator.clamp == objective.discriminator.clamp == 256
+
+
+def sizes(module, variant):
+    """Numbers of parameters of the generator and of the discriminator."""
+    objective = tasks.make_objective(module.get_config(variant))
+    state = jax.eval_shape(objective.init_state, jax.random.key(0))
+    trees = state.ema, state.discriminator.params
+    return tuple(sum(x.size for x in jax.tree.leaves(tree)) for tree in trees)
+
+
+@pytest.mark.parametrize(
+    ('module', 'variant', 'published'),
+    [
+        (stylegan2, 'ffhq256', (24_767_458, 24_001_089)),
+        (stylegan2, 'paper_config_f', (30_370_060, 29_012_513)),
+        (stylegan3, 't256', (28_472_133, 28_864_129)),
+    ],
+)
+def test_stylegans_networks_have_the_published_numbers_of_parameters(module, variant, published):
+    assert sizes(module, variant) == published
+
+
+def test_a_rung_of_the_papers_ladder_differs_by_what_the_paper_says():
+    ladder = [flatten(stylegan2.get_config(f'paper_config_{rung}')) for rung in 'fedcba']
+    changed = [{n for n in a if a[n] != b[n]} for a, b in zip(ladder, ladder[1:], strict=False)]
+    assert changed == [set(rung) for rung in list(stylegan2.LADDER.values())[1:]]
+    ladder = [flatten(stylegan3.get_config(f'config_{rung}')) for rung in 'thgfe']
+    changed = [{n for n in a if a[n] != b[n]} for a, b in zip(ladder, ladder[1:], strict=False)]
+    assert changed == [{f'model.{n}' for n in r} for r in list(stylegan3.LADDER.values())[1:]]
+
+
+def test_rules_of_thumb_follow_the_batch_and_the_size():
+    config = stylegan2.get_config('auto').unlock()
+    config.update(dict(model=dict(size=512), batch_size=32))
+    objective = tasks.make_objective(config)
+    assert objective.r1_weight == pytest.approx(0.0002 * 512**2 / 32)
+    assert objective.ema_half_life == 10_000
+    assert objective.augmentation.images_to_one == 500_000
+
+
+def test_other_weights_to_start_from_switch_off_ramp_and_blur_and_quicken_ada():
+    config = stylegan3.get_config('r256').unlock()
+    config.augment.pipeline = 'bgc'
+    first = tasks.make_objective(config)
+    config.init_from = 'elsewhere'
+    transfer = tasks.make_objective(config)
+    assert (first.ema_ramp, first.blur_sigma, first.augmentation.images_to_one) == (0.05, 10, 5e5)
+    assert (transfer.ema_ramp, transfer.blur_sigma) == (None, 0)
+    assert transfer.augmentation.images_to_one == 1e5
+
+
+@pytest.mark.parametrize('module', [stylegan2, stylegan3])
+def test_an_unknown_variant_of_stylegan_is_told_the_known_ones(module):
+    with pytest.raises(ValueError, match='smoke'):
+        module.get_config('paper')
 
 
 LIKELIHOODS = [

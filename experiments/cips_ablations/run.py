@@ -1,17 +1,17 @@
-"""Trains the variants of the paper's ablation; see README.md and experiments.cips_runs.
+"""Trains the variants of the paper's ablation; see README.md and experiments.runs.
 
 --only=base,ne chooses rows.
 """
 
-from experiments import cips_runs
+from experiments import runs
 
 PUBLISHED = {'base': 6.31, 'ne': 6.71, 'no_fourier': 10.18, 'residual': 6.52, 'sine': '10.0 (?)'}
 
 
 def main(argv=None):
-    experiment = cips_runs.parse(__file__, argv, rows=list(PUBLISHED))
+    experiment = runs.parse(__file__, argv, rows=list(PUBLISHED))
     folders = {row: experiment.trained(f'ablation_{row}') for row in experiment.rows}
-    cips_runs.table(experiment, PUBLISHED, folders)
+    runs.table(experiment, PUBLISHED, folders)
 
 
 if __name__ == '__main__':

@@ -1,10 +1,10 @@
-"""Spectra and components of the positional encodings; see README.md and experiments.cips_runs."""
+"""Spectra and components of the positional encodings; see README.md and experiments.runs."""
 
-from experiments import cips_runs
+from experiments import runs
 
 
 def main(argv=None):
-    experiment = cips_runs.parse(__file__, argv)
+    experiment = runs.parse(__file__, argv)
     experiment.app('analyse', experiment.run('ffhq256'), '', '--only=encodings')
 
 

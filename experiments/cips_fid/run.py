@@ -1,9 +1,9 @@
-"""Trains CIPS on each data set of the paper's main table; see README.md and experiments.cips_runs.
+"""Trains CIPS on each data set of the paper's main table; see README.md and experiments.runs.
 
 --only=ffhq256,churches chooses rows.
 """
 
-from experiments import cips_runs
+from experiments import runs
 
 PUBLISHED = {
     'ffhq256': 4.38,
@@ -16,7 +16,7 @@ PUBLISHED = {
 
 
 def main(argv=None):
-    experiment = cips_runs.parse(__file__, argv, rows=list(PUBLISHED))
+    experiment = runs.parse(__file__, argv, rows=list(PUBLISHED))
     folders = {}
     for row in experiment.rows:
         first = []
@@ -24,7 +24,7 @@ def main(argv=None):
             # Progressive: from the weights at 256, whose embedding is interpolated.
             first = [f'--config.init_from={experiment.trained("ffhq256")}']
         folders[row] = experiment.trained(row, *first)
-    cips_runs.table(experiment, PUBLISHED, folders)
+    runs.table(experiment, PUBLISHED, folders)
 
 
 if __name__ == '__main__':

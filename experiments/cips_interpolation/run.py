@@ -1,10 +1,10 @@
-"""Paths between latents, as a grid and as a video; see README.md and experiments.cips_runs."""
+"""Paths between latents, as a grid and as a video; see README.md and experiments.runs."""
 
-from experiments import cips_runs
+from experiments import runs
 
 
 def main(argv=None):
-    experiment = cips_runs.parse(__file__, argv)
+    experiment = runs.parse(__file__, argv)
     run = experiment.run('ffhq256')
     num, steps = (2, 2) if experiment.smoke else (6, 8)
     experiment.app('interpolate', run, 'grid.png', f'--num={num}', f'--steps={steps}')

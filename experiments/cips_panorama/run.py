@@ -1,10 +1,10 @@
-"""Closed rings from windows of ordinary photographs; see README.md and experiments.cips_runs."""
+"""Closed rings from windows of ordinary photographs; see README.md and experiments.runs."""
 
-from experiments import cips_runs
+from experiments import runs
 
 
 def main(argv=None):
-    experiment = cips_runs.parse(__file__, argv)
+    experiment = runs.parse(__file__, argv)
     run = experiment.run('panorama')
     for image in range(1 if experiment.smoke else 4):
         flags = [f'--image={image}', f'--video={experiment.out / f"{image}.gif"}']

@@ -1,13 +1,13 @@
-"""Spectra of samples against real images; see README.md and experiments.cips_runs.
+"""Spectra of samples against real images; see README.md and experiments.runs.
 
 The run without coordinate embedding stands beside the one that is studied.
 """
 
-from experiments import cips_runs
+from experiments import runs
 
 
 def main(argv=None):
-    experiment = cips_runs.parse(__file__, argv)
+    experiment = runs.parse(__file__, argv)
     flags = ['--only=spectra', f'--num={64 if experiment.smoke else 5_000}']
     if not experiment.workdir:
         flags.append(f'--compare={experiment.trained("ablation_ne")}')

@@ -1,10 +1,10 @@
-"""Two styles blended over the picture; see README.md and experiments.cips_runs."""
+"""Two styles blended over the picture; see README.md and experiments.runs."""
 
-from experiments import cips_runs
+from experiments import runs
 
 
 def main(argv=None):
-    experiment = cips_runs.parse(__file__, argv)
+    experiment = runs.parse(__file__, argv)
     run = experiment.run('ffhq256')
     size = ['--size=64'] if experiment.smoke else []
     for mask in ('radial',) if experiment.smoke else ('radial', 'linear'):

@@ -1,10 +1,10 @@
-"""A denser grid than the trained one, beside Lanczos; see README.md and experiments.cips_runs."""
+"""A denser grid than the trained one, beside Lanczos; see README.md and experiments.runs."""
 
-from experiments import cips_runs
+from experiments import runs
 
 
 def main(argv=None):
-    experiment = cips_runs.parse(__file__, argv)
+    experiment = runs.parse(__file__, argv)
     run = experiment.run('ffhq256')
     # Four times a side, as from 256 to 1024.
     size = 128 if experiment.smoke else 1024

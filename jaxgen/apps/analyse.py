@@ -185,6 +185,7 @@ def _choose(run: 'Run', wanted: Sequence[str] | None) -> Sequence[str]:
 
 def _sets(run: 'Run') -> dict[str, np.ndarray]:
     """Real images first, then samples of each run, by what they are called in the plots."""
+    from jaxgen.evaluation.evaluators import middle_columns
     from jaxgen.training.restore import from_weights, restore
     from jaxgen.training.workdir import to_uint8
 
@@ -207,7 +208,7 @@ def _sets(run: 'Run') -> dict[str, np.ndarray]:
         sets[label if label not in sets else each.source] = samples
     # A panorama's ring is wider than the photographs that it learns from.
     width = min(images.shape[2] for images in sets.values())
-    return {label: _middle(images, width) for label, images in sets.items()}
+    return {label: middle_columns(images, width) for label, images in sets.items()}
 
 
 def _real_images(run: 'Run') -> tuple[str, np.ndarray]:
@@ -260,11 +261,6 @@ def folder_images(folder: str, frame: tuple[int, int], count: int) -> np.ndarray
             raise UserError(f'--images: {path}: {error}') from error
         pictures.append(np.asarray(picture))
     return np.stack(pictures) / np.float32(127.5) - 1
-
-
-def _middle(images: np.ndarray, width: int) -> np.ndarray:
-    left = (images.shape[2] - width) // 2
-    return images[:, :, left : left + width]
 
 
 def _by(size: tuple[int, int]) -> str:

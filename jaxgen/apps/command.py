@@ -61,17 +61,25 @@ class ModelFlags:
 
         `cylindrical`: True: it must have been trained on a ring; None: either will do.
         """
-        run = self.load()
-        from jaxgen.models.cips import CIPSGenerator
-
-        if not isinstance(run.generator, CIPSGenerator):
-            kind = type(run.generator).__name__
-            raise UserError(f'{run.source!r} is a {kind}, this app needs a CIPS generator')
+        run = self.load_styled('CIPS')
         if cylindrical and not run.generator.cylindrical:
             raise UserError(
                 f'{run.source!r} was not trained on a ring (model.cylindrical is False): train '
                 'with --config=configs/cips.py:panorama'
             )
+        return run
+
+    def load_styled(self, *models: str) -> 'Run':
+        """`load`, for apps that need styles; UserError for a model that is none of `models`.
+
+        `models`: names as 'StyleGAN2'; default: all that have styles.
+        """
+        run = self.load()
+        models = models or ('CIPS', 'StyleGAN2', 'StyleGAN3')
+        kind = type(run.generator).__name__
+        if kind.removesuffix('Generator') not in models:
+            allowed = ' or '.join(', '.join(models).rsplit(', ', 1))
+            raise UserError(f'{run.source!r} is a {kind}, this app needs a {allowed} generator')
         return run
 
     def drawing(self) -> dict[str, object]:
@@ -80,7 +88,7 @@ class ModelFlags:
 
     def noise(self, run: 'Run', slots: list[int]) -> 'jax.Array | None':
         """The noise keys of the images number `slots`, where the generator wants any."""
-        if run.generator.noise != 'random':
+        if getattr(run.generator, 'noise', 'none') != 'random':
             return None
         from jaxgen.objectives.sampling import image_keys
 

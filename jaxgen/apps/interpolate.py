@@ -3,13 +3,15 @@
     python -m jaxgen.apps.interpolate --workdir=runs/cips-demo --num=4 --out=grid.png
     python -m jaxgen.apps.interpolate --workdir=runs/cips-demo --num=6 --space=z --out=loop.gif
 
-In w the path is straight. In z it follows great circles: the mapping network normalises z, so that
-only its direction counts, and a straight line would take the same way at an uneven speed, fastest
-half-way.
+Any generator with styles will do: CIPS at any --size, StyleGAN2 and StyleGAN3 at their own, shown
+in a video with each pixel repeated up to 256 a side.
+
+In w the path is straight, or with --smooth one closed curve without corners. In z it follows great
+circles: the mapping network normalises z, so that only its direction counts, and a straight line
+would take the same way at an uneven speed, fastest half-way.
 """
 
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +19,18 @@ from absl import flags
 
 from jaxgen import cli
 from jaxgen.apps.command import ModelFlags, default_size
-from jaxgen.apps.output import PICTURES, VIDEOS, check_target, save_picture, save_video
+from jaxgen.apps.drawing import draw
+from jaxgen.apps.output import (
+    PICTURES,
+    VIDEOS,
+    check_target,
+    enlarge,
+    save_picture,
+    save_video,
+)
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
-    import jax
-
     from jaxgen.training.restore import Run
 
 _FLAGS = flags.FlagValues()
@@ -35,6 +43,9 @@ _NUM = flags.DEFINE_integer(
     lower_bound=2,
     upper_bound=10_000,
     flag_values=_FLAGS,
+)
+_SMOOTH = flags.DEFINE_bool(
+    'smooth', False, 'In w: a cubic spline, not straight lines.', flag_values=_FLAGS
 )
 _STEPS = flags.DEFINE_integer(
     'steps',
@@ -50,20 +61,18 @@ _FPS = flags.DEFINE_integer(
 _SIZE = flags.DEFINE_string(
     'size',
     None,
-    'WIDTHxHEIGHT or SIDE of an image; default: the training frame, in a video its smallest '
-    'multiple of 256 pixels a side.',
+    'WIDTHxHEIGHT or SIDE of an image, for CIPS; default: the training frame, in a video its '
+    'smallest multiple of 256 pixels a side.',
     flag_values=_FLAGS,
 )
 _OUT = flags.DEFINE_string(
     'out', 'interpolate.png', 'Picture (a grid), or .mp4 or .gif.', flag_values=_FLAGS
 )
 
-PIXELS_AT_ONCE = 65_536
-
 
 def lerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """`[T, W]`: on the straight line from a `[W]` (t = 0) to b (t = 1)."""
-    return a + np.asarray(t)[:, None] * (b - a)
+    """`[T, …]`: on the straight line from a `[…]` (t = 0) to b (t = 1)."""
+    return a + np.asarray(t).reshape(-1, *(1,) * np.ndim(a)) * (b - a)
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -86,10 +95,10 @@ def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def path(keys: np.ndarray, steps: int, *, space: str = 'w', close: bool = True) -> np.ndarray:
-    """Latents from each of `keys [K, W]` to the next, and back to the first if `close`.
+    """Latents from each of `keys [K, …]` to the next, and back to the first if `close`.
 
     Returns:
-      `[legs, steps, W]`: a leg holds its start, and not its end, which is the next one's start.
+      `[legs, steps, …]`: a leg holds its start, and not its end, which is the next one's start.
     """
     between = {'w': lerp, 'z': slerp}[space]
     ends = np.roll(keys, -1, axis=0)
@@ -98,38 +107,36 @@ def path(keys: np.ndarray, steps: int, *, space: str = 'w', close: bool = True) 
     return np.stack([between(keys[i], ends[i], t) for i in range(legs)]).astype(np.float32)
 
 
-def draw(
-    run: 'Run',
-    w: 'jax.Array',
-    size: tuple[int, int],
-    *,
-    noise: 'jax.Array | None' = None,
-) -> Iterator[np.ndarray]:
-    """Images `[H, W, 3]` around [-1, 1] in the styles `w [F, W]`, one by one.
+def spline(keys: np.ndarray, steps: int) -> np.ndarray:
+    """`[K, steps, …]` as of `path`, on the closed cubic spline through `keys [K, …]`.
 
-    `noise`: `[1]` keys of all of them, for a generator with noise='random'.
+    Its first and second derivatives are continuous at the keys too.
     """
-    height, width = size
-    coords = run.generator.points(height, width)
-    at_once = max(1, min(len(w), PIXELS_AT_ONCE // (height * width)))
-    for start in range(0, len(w), at_once):
-        # The last batch is filled up, so that there is one shape to compile.
-        number = np.minimum(np.arange(start, start + at_once), len(w) - 1)
-        keys = None if noise is None else noise[np.zeros(at_once, np.int32)]
-        images = run.render(coords, w[number], noise=keys)
-        yield from images.reshape(at_once, height, width, -1)[: len(w) - start]
+    before, after = np.roll(keys, 1, axis=0), np.roll(keys, -1, axis=0)
+    # Second derivatives m of the spline: m[i-1] + 4 m[i] + m[i+1] = 6 (before - 2 key + after), a
+    # circulant system.
+    turn = 2 * np.pi * np.arange(len(keys)) / len(keys)
+    system = (4 + 2 * np.cos(turn)).reshape(-1, *(1,) * (keys.ndim - 1))
+    right = np.fft.fft(6 * (before - 2 * keys + after), axis=0)
+    here = np.fft.ifft(right / system, axis=0).real
+    there = np.roll(here, -1, axis=0)
+    t = (np.arange(steps) / steps).reshape(-1, *(1,) * (keys.ndim - 1))
+    s = 1 - t
+    start, end, here, there = (x[:, None] for x in (keys, after, here, there))
+    bend = (s**3 - s)[None] * here + (t**3 - t)[None] * there
+    return (s[None] * start + t[None] * end + bend / 6).astype(np.float32)
 
 
 def _styles(run: 'Run', steps: int) -> np.ndarray:
-    """`[legs, steps, W]` of the flags."""
+    """`[legs, steps, …]` of the flags."""
     z, w = run.styles(range(_NUM.value), **_MODEL.drawing())
     if _SPACE.value == 'w':
-        return path(np.asarray(w), steps)
+        return (spline if _SMOOTH.value else path)(np.asarray(w), steps)
     zs = path(np.asarray(z, np.float64), steps, space='z')
     label = _MODEL.label.value
     labels = np.full(zs.shape[0] * steps, label) if run.generator.num_classes else None
     styles = run.mapping(zs.reshape(-1, zs.shape[-1]), labels, truncation=_MODEL.truncation.value)
-    return np.asarray(styles).reshape(*zs.shape[:2], -1)
+    return np.asarray(styles).reshape(*zs.shape[:2], *styles.shape[1:])
 
 
 def main() -> None:
@@ -138,22 +145,28 @@ def main() -> None:
     size = cli.parse_size(_SIZE.value) if _SIZE.value is not None else None
     target = check_target(_OUT.value, PICTURES + VIDEOS)
     video = target.suffix.lower() in VIDEOS
-    run = _MODEL.load_cips()
+    if _SMOOTH.value and _SPACE.value != 'w':
+        raise UserError('--smooth is for --space=w: great circles have corners')
+    run = _MODEL.load_styled()
     from jaxgen.training.workdir import to_uint8
 
     if run.generator.num_classes and _SPACE.value == 'z' and _MODEL.label.value is None:
         raise UserError('in z all images must be of one class: give --label, or --space=w')
-    size = size or (default_size(run.generator.frame) if video else run.generator.frame)
+    any_size = hasattr(run.generator, 'points')
+    size = size or (
+        default_size(run.generator.frame) if video and any_size else run.generator.frame
+    )
     w = _styles(run, _STEPS.value or (45 if video else 8))
     noise = _MODEL.noise(run, [0])
     if video:
-        frames = draw(run, w.reshape(-1, w.shape[-1]), size, noise=noise)
-        save_video(target, map(to_uint8, frames), fps=_FPS.value)
+        images = draw(run, w.reshape(-1, *w.shape[2:]), size, noise=noise)
+        frames = (to_uint8(image) if any_size else enlarge(to_uint8(image)) for image in images)
+        save_video(target, frames, fps=_FPS.value)
         print(f'{w.shape[0] * w.shape[1]} frames of {size[1]} × {size[0]} pixels in {target}')
         return
     # A row shows its end, too: the start of the next.
     rows = np.concatenate([w, np.roll(w[:, :1], -1, axis=0)], axis=1)
-    images = to_uint8(np.stack(list(draw(run, rows.reshape(-1, w.shape[-1]), size, noise=noise))))
+    images = to_uint8(np.stack(list(draw(run, rows.reshape(-1, *w.shape[2:]), size, noise=noise))))
     grid = images.reshape(*rows.shape[:2], *size, -1).transpose(0, 2, 1, 3, 4)
     save_picture(target, grid.reshape(rows.shape[0] * size[0], rows.shape[1] * size[1], -1))
     print(f'{rows.shape[0]} rows of {rows.shape[1]} images in {target}')

@@ -81,6 +81,19 @@ def save_video(target: pathlib.Path, frames: Iterable[np.ndarray], fps: float = 
         save(path, frames, fps)
 
 
+def enlarge(picture: np.ndarray, least: int = 256) -> np.ndarray:
+    """A picture with each pixel repeated, so that no side has fewer than `least`."""
+    factor = max(1, -(-least // min(picture.shape[:2])))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def joined(pictures: Sequence[np.ndarray], *, axis: int = 1, gap: int = 2) -> np.ndarray:
+    """Pictures of one size side by side (axis 1) or below each other (0), white between them."""
+    blank = np.full_like(np.take(pictures[0], np.zeros(gap, int), axis=axis), 255)
+    parts = [part for picture in pictures for part in (blank, picture)]
+    return np.concatenate(parts[1:], axis=axis)
+
+
 def in_row(pictures: Sequence[np.ndarray], captions: Sequence[str], gap: int = 8) -> np.ndarray:
     """Pictures of one height side by side on white, each below its caption."""
     height = pictures[0].shape[0]
@@ -93,6 +106,22 @@ def in_row(pictures: Sequence[np.ndarray], captions: Sequence[str], gap: int = 8
         font = _fitting_font(caption, width, band - 2 * gap)
         pen.text((left + width / 2, band / 2), caption, 'black', font, anchor='mm')
         left += width + gap
+    return np.asarray(canvas)
+
+
+def stacked(pictures: Sequence[np.ndarray], captions: Sequence[str], gap: int = 8) -> np.ndarray:
+    """Pictures of one width below each other on white, each below its caption."""
+    width = pictures[0].shape[1]
+    band = 2 * gap + 14
+    heights = [picture.shape[0] for picture in pictures]
+    size = (width + 2 * gap, sum(heights) + band * len(pictures) + gap)
+    canvas = Image.new('RGB', size, 'white')
+    pen, top = ImageDraw.Draw(canvas), 0
+    for picture, caption, height in zip(pictures, captions, heights, strict=True):
+        font = _fitting_font(caption, width, band - 2 * gap)
+        pen.text((gap, top + band / 2), caption, 'black', font, anchor='lm')
+        canvas.paste(_to_pillow(picture), (gap, top + band))
+        top += band + height
     return np.asarray(canvas)
 
 

@@ -1,4 +1,4 @@
-"""Figures of `jaxgen.apps.analyse`, from the arrays that it writes as .npz.
+"""Figures of `jaxgen.apps.analyse` and others, from the arrays that they write as .npz.
 
 matplotlib is imported inside the functions, and its Figure used without pyplot: no display, no
 state. Each function returns a Figure; `figure.savefig(path)` writes it.
@@ -143,6 +143,53 @@ def partition(result: dict[str, np.ndarray]) -> Any:
         below.set_title(f'{joint}: {result["joint_regions"][layer]:,} regions')
     for axis in axes.flat:
         axis.set_axis_off()
+    return figure
+
+
+def resolution_usage(result: dict[str, np.ndarray]) -> Any:
+    """Shares of the resolutions over training, stacked; of a single checkpoint as bars."""
+    figure = _figure(7.6, 4.2)
+    axis = figure.subplots()
+    labels = [f'{side}×{side}' for side in result['resolution']]
+    shares, images = 100 * result['share'], result['images']
+    if len(shares) == 1:
+        axis.bar(labels, shares[0], color='C0')
+        axis.set_ylabel('share of the standard deviation, %')
+        axis.grid(alpha=0.3, axis='y')
+        return figure
+    unit, name = (1e6, 'million') if images.max() >= 1e6 else (1e3, 'thousand')
+    # Fine resolutions on top, as in the paper; light to dark.
+    colours = _colours(len(labels))
+    axis.stackplot(images / unit, shares.T, labels=labels, colors=colours)
+    axis.set_xlim(images.min() / unit, images.max() / unit)
+    axis.set_ylim(0, 100)
+    axis.set_xlabel(f'images seen in training, {name}')
+    axis.set_ylabel('share of the standard deviation, %')
+    handles, names = axis.get_legend_handles_labels()
+    axis.legend(handles[::-1], names[::-1], loc='center left', bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _colours(count: int) -> np.ndarray:
+    import matplotlib
+
+    return matplotlib.colormaps[_SPECTRUM](np.linspace(0.95, 0.05, count))
+
+
+def detection(result: dict[str, np.ndarray], distance: str) -> Any:
+    """Histograms of the projection's distances, generated and real, on one logarithmic axis."""
+    figure = _figure(6.4, 3.8)
+    axis = figure.subplots()
+    everything = np.concatenate([result['generated'], result['real']])
+    low, high = np.log10(np.maximum([everything.min(), everything.max()], 1e-12))
+    bins = np.logspace(low - 0.02, high + 0.02, 33)
+    for name, color in (('generated', 'C0'), ('real', 'C1')):
+        axis.hist(result[name], bins, alpha=0.6, color=color, label=name)
+    axis.set_xscale('log')
+    axis.set_xlabel(f'distance at the end of the projection ({distance})')
+    axis.set_ylabel('images')
+    axis.set_title(f'{len(result["real"])} of each kind: AUC {float(result["auc"]):.3f}')
+    axis.legend()
     return figure
 
 

@@ -109,7 +109,7 @@ def real_images(source: Sequence, num: int, offset: int = 0, seed: int = 0) -> n
             f"{offset + num} examples of data set '{source.name}' are wanted, it has {len(source)}"
         )
     order = np.random.default_rng(seed).permutation(len(source))[offset : offset + num]
-    return _normalise(np.stack([example['image'] for example in _read(source, order.tolist())]))
+    return _normalise(np.stack([example['image'] for example in read(source, order.tolist())]))
 
 
 def in_order(
@@ -122,7 +122,7 @@ def in_order(
     """
     for start in range(0, len(source), batch_size):
         numbers = range(start, min(start + batch_size, len(source)))
-        examples = list(_read(source, numbers))
+        examples = list(read(source, numbers))
         count = len(examples)
         examples += examples[:1] * (batch_size - count)
         batch = {'image': _normalise(np.stack([example['image'] for example in examples]))}
@@ -154,7 +154,7 @@ class _Examples:
         if self._kept[index] is None:
             start = index - index % _BLOCK
             block = slice(start, min(start + _BLOCK, len(self)))
-            examples = _read(self._source, range(block.start, block.stop))
+            examples = read(self._source, range(block.start, block.stop))
             self._kept[block] = [self._of_batch(example) for example in examples]
         return self._kept[index]
 
@@ -177,7 +177,8 @@ class _Cropped:
         return {**example, 'image': image, 'coords': coords}
 
 
-def _read(source: Sequence, indices: Sequence[int]) -> Sequence[dict]:
+def read(source: Sequence, indices: Sequence[int]) -> Sequence[dict]:
+    """Several examples of a source, at once where it can."""
     if hasattr(source, '__getitems__'):
         return source.__getitems__(indices)
     return [source[i] for i in indices]

@@ -1,9 +1,9 @@
 """Opens a prepared tfds image set, read through `as_data_source`: array_record, no TensorFlow.
 
 A set lies in DATA_DIR/NAME[/CONFIG]/VERSION; the newest version is taken. DATA_DIR is the argument,
-else the environment variable JAXGEN_DATA_DIR, else ~/tensorflow_datasets. The `photographs` prepare
-themselves on first use. Any other set that is not prepared is a `UserError` with the command that
-prepares it. Nothing here uses the network.
+else the environment variable JAXGEN_DATA_DIR, else ~/tensorflow_datasets. The `photographs` and the
+`digits` prepare themselves on first use. Any other set that is not prepared is a `UserError` with
+the command that prepares it. Nothing here uses the network.
 
 Images are uint8 [H, W, C], C as the set declares it (grey stays one channel). Where the images of a
 set differ in size (LSUN, ImageNet), reading crops them centrally and resizes them by PIL's Lanczos
@@ -11,6 +11,7 @@ filter.
 """
 
 import contextlib
+import hashlib
 import io
 import operator
 import os
@@ -19,7 +20,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from jaxgen.errors import UserError
 
 # tensorflow_datasets takes a second to import, so it is imported where it is needed.
 
+# Sets whose images come with a wheel that is installed anyway.
+EMBEDDED = ('digits', 'photographs')
 _MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
 
@@ -53,8 +56,8 @@ def open_source(
     if not re.fullmatch(r'[\w.+-]+(/[\w.+-]+)*', name) or '..' in name:
         raise UserError(f"data set '{name}' must be NAME or NAME/CONFIG")
     root = _data_root(data_dir)
-    if name.split('/')[0] == 'photographs':
-        name, directory = _photographs(name, root)
+    if name.split('/')[0] in EMBEDDED:
+        name, directory = _embedded(name, root)
     else:
         directory = _newest_version(root / name)
     if directory is None:
@@ -105,6 +108,17 @@ class Source(Sequence):
 
     def __reduce__(self):
         return Source, self._arguments
+
+    def labels(self) -> list[int]:
+        """The label of every example, in order, of a set with classes; decodes no image."""
+        return [int(self._records[i]['label']) for i in range(len(self))]
+
+    def fingerprint_parts(self) -> Iterator[bytes]:
+        """What identifies the examples: the hashes of the set's files, and the split."""
+        for path in sorted(Path(self._arguments[2]).glob('*.array_record*')):
+            with path.open('rb') as file:
+                yield hashlib.file_digest(file, 'sha256').digest()
+        yield self.split.encode()
 
     def _example(self, record: dict[str, Any]) -> dict[str, Any]:
         example = {'image': self._decode(record[self._image_key])}
@@ -201,27 +215,36 @@ def _tfds_configs(family: str) -> list[str]:
         return []
 
 
-def _photographs(name: str, root: Path) -> tuple[str, Path]:
-    """Full name and folder of one of the photograph sets, which is prepared if need be."""
+def _builder(family: str) -> Any:
+    """The tfds builder of one of the embedded sets."""
+    if family == 'digits':
+        from jaxgen.data.digits import Digits
+
+        return Digits
     from jaxgen.data.photographs import Photographs
 
-    config = name.partition('/')[2] or Photographs.DEFAULT_BUILDER_CONFIG_NAME
-    if config not in Photographs.builder_configs:
-        known = ', '.join(f'photographs/{c}' for c in Photographs.builder_configs)
+    return Photographs
+
+
+def _embedded(name: str, root: Path) -> tuple[str, Path]:
+    """Full name and folder of one of the embedded sets, which is prepared if need be."""
+    family, _, config = name.partition('/')
+    builder = _builder(family)
+    config = config or builder.DEFAULT_BUILDER_CONFIG_NAME
+    name = f'{family}/{config}' if config else family
+    if config and config not in builder.builder_configs:
+        known = ', '.join(f'{family}/{c}' for c in builder.builder_configs) or family
         raise UserError(f"data set '{name}' must be one of {known}")
-    name = f'photographs/{config}'
-    directory = root / name / str(Photographs.VERSION)
+    directory = root / name / str(builder.VERSION)
     if not directory.exists():
         print(f'preparing {name} in {directory}', file=sys.stderr, flush=True)
-        _prepare_photographs(config, root, directory)
+        _prepare(builder, config, name, root, directory)
     return name, directory
 
 
-def _prepare_photographs(config: str, root: Path, directory: Path) -> None:
+def _prepare(builder: Any, config: str | None, name: str, root: Path, directory: Path) -> None:
     """Makes `directory` appear whole, by one rename, whoever else is at it."""
     import tensorflow_datasets as tfds
-
-    from jaxgen.data.photographs import Photographs
 
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -230,17 +253,17 @@ def _prepare_photographs(config: str, root: Path, directory: Path) -> None:
         scratch = tempfile.mkdtemp(prefix='.preparing-', dir=root)
     except OSError as error:
         raise UserError(
-            f"data folder '{root}' must be writable to prepare photographs/{config} "
+            f"data folder '{root}' must be writable to prepare {name} "
             f'({error.strerror}): set JAXGEN_DATA_DIR to another one'
         ) from None
     try:
-        builder = Photographs(data_dir=scratch, config=config, file_format='array_record')
+        made = builder(data_dir=scratch, config=config, file_format='array_record')
         offline = tfds.download.DownloadConfig(try_download_gcs=False)
         # tfds announces a download, and its bars are longer-lived than the work.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            builder.download_and_prepare(download_config=offline)
+            made.download_and_prepare(download_config=offline)
         try:
-            os.rename(builder.data_dir, directory)
+            os.rename(made.data_dir, directory)
         except OSError:  # another process was first: a folder that isn't empty is never replaced
             if not directory.exists():
                 raise

@@ -17,8 +17,9 @@ from jaxgen.errors import UserError
 from jaxgen.metrics import bits_per_dim
 from jaxgen.metrics.swd import sliced_wasserstein
 from jaxgen.objectives.base import Objective
-from jaxgen.objectives.likelihood import Likelihood
-from jaxgen.objectives.sampling import make_sampler
+from jaxgen.objectives.likelihood import Fit, Likelihood
+from jaxgen.objectives.reconstruction import PixelCNNReconstruction, SquaredError
+from jaxgen.objectives.sampling import image_keys, make_sampler
 from jaxgen.parallel.plan import Plan
 from jaxgen.tasks import Data
 
@@ -80,37 +81,59 @@ def middle_columns(images: np.ndarray, width: int | None) -> np.ndarray:
     return images[:, :, left : left + width]
 
 
-class BitsPerDim:
-    """Bits per dimension of held-out images: of every image of the split, each once.
+class HeldOut:
+    """The loss of every held-out image of the split, each once.
 
-    The mean over images, in float64, and not over batches: exact also where the last one is ragged.
+    The mean is over images, in float64, and not over batches: exact also where the last one is
+    ragged.
     """
 
     def __init__(
-        self, objective: Likelihood, held_out: Source, mesh: Mesh, *, batch: int, label: bool
+        self, objective: Fit, held_out: Source, mesh: Mesh, *, batch: int, label: bool
     ) -> None:
         self._source, self._batch, self._label = held_out, batch, label
         self._rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        self._log_prob = jax.jit(objective.log_prob, out_shardings=everywhere)
+        self._everywhere = NamedSharding(mesh, PartitionSpec())
+        self._name = f'{objective.measured}/held_out'
+        self._score = jax.jit(objective.score, out_shardings=self._everywhere)
 
-    def log_probs(self, variables: PyTree) -> np.ndarray:
-        """log p in nats of every image, float64 `[N]`, in the order of the split."""
+    def scores(self, variables: PyTree) -> np.ndarray:
+        """The loss of every image, float64 `[N]`, in the order of the split."""
+        return self._of_every_image(self._score, variables)
+
+    def __call__(self, variables: PyTree) -> dict[str, float]:
+        """{'bits_per_dim/held_out'}, or whatever the objective measures."""
+        return {self._name: float(np.mean(self.scores(variables)))}
+
+    def _of_every_image(self, function: Callable[..., jax.Array], variables: PyTree) -> np.ndarray:
         parts = []
         for batch, count in in_order(self._source, self._batch, label=self._label):
             placed = jax.tree.map(self._place, batch)
-            parts.append(np.asarray(self._log_prob(variables, placed), np.float64)[:count])
+            parts.append(np.asarray(function(variables, placed), np.float64)[:count])
         return np.concatenate(parts)
-
-    def __call__(self, variables: PyTree) -> dict[str, float]:
-        """{'bits_per_dim/held_out'}."""
-        nats = -self.log_probs(variables)
-        bits = bits_per_dim.from_probability(nats, math.prod(self._source.image_shape))
-        return {'bits_per_dim/held_out': bits_per_dim.set_mean(bits)}
 
     def _place(self, rows: np.ndarray) -> jax.Array:
         # Every process has read the whole batch and keeps its own rows.
         return jax.make_array_from_callback(rows.shape, self._rows, lambda index: rows[index])
+
+
+class BitsPerDim(HeldOut):
+    """Bits per dimension of held-out images, divided in float64."""
+
+    def __init__(
+        self, objective: Likelihood, held_out: Source, mesh: Mesh, *, batch: int, label: bool
+    ) -> None:
+        super().__init__(objective, held_out, mesh, batch=batch, label=label)
+        self._log_prob = jax.jit(objective.log_prob, out_shardings=self._everywhere)
+
+    def log_probs(self, variables: PyTree) -> np.ndarray:
+        """log p in nats of every image, float64 `[N]`, in the order of the split."""
+        return self._of_every_image(self._log_prob, variables)
+
+    def scores(self, variables: PyTree) -> np.ndarray:
+        """Bits per dimension of every image, float64 `[N]`, in the order of the split."""
+        dimensions = math.prod(self._source.image_shape)
+        return bits_per_dim.from_probability(-self.log_probs(variables), dimensions)
 
 
 def make_evaluate(
@@ -123,18 +146,19 @@ def make_evaluate(
     """
     if not config.evaluate_every:
         return lambda state: {}
-    with_likelihood = isinstance(objective, Likelihood)
+    with_loss = isinstance(objective, Fit)
     metrics = []
-    if with_likelihood:
-        bits = BitsPerDim(
+    if with_loss:
+        evaluator = BitsPerDim if isinstance(objective, Likelihood) else HeldOut
+        held_out = evaluator(
             objective,
             data.held_out,
             plan.mesh,
             batch=config.batch_size,
             label=config.data.label,
         )
-        metrics.append(lambda state: bits(objective.sampling_variables(state)))
-    if config.evaluate.images or not with_likelihood:
+        metrics.append(lambda state: held_out(objective.sampling_variables(state)))
+    if config.evaluate.images or not with_loss:
         metrics.append(_make_distance(config, objective, plan, data))
 
     def evaluate(state: PyTree) -> dict[str, float]:
@@ -159,12 +183,15 @@ def _make_distance(
 
 
 def make_sample(
-    config: ConfigDict, objective: Objective, plan: Plan, *, seed: int = 0
+    config: ConfigDict, objective: Objective, plan: Plan, data: Data | None = None, *, seed: int = 0
 ) -> Callable[..., np.ndarray]:
     """`sample(state, count=config.samples)`: images of always the same latents.
 
-    Every class in turn, where the model has classes.
+    Every class in turn, where the model has classes. Of an auto-encoder, held-out images of `data`
+    and their reconstructions in turn.
     """
+    if isinstance(objective, PixelCNNReconstruction | SquaredError):
+        return _make_reconstruct(config, objective, plan, data, seed)
     sampler = make_sampler(
         functools.partial(objective.sample, mesh=plan.mesh), plan.mesh, config.batch_size
     )
@@ -173,5 +200,26 @@ def make_sample(
     def sample(state: PyTree, count: int = config.samples) -> np.ndarray:
         label = np.arange(count) % classes if classes else None
         return sampler(objective.sampling_variables(state), count, seed, label)
+
+    return sample
+
+
+def _make_reconstruct(
+    config: ConfigDict,
+    objective: PixelCNNReconstruction | SquaredError,
+    plan: Plan,
+    data: Data,
+    seed: int,
+) -> Callable[..., np.ndarray]:
+    @functools.partial(jax.jit, out_shardings=NamedSharding(plan.mesh, PartitionSpec()))
+    def decoded(variables: PyTree, images: jax.Array, slot: jax.Array) -> jax.Array:
+        code = objective.encode(variables, images)
+        return objective.decode(variables, code, image_keys(seed, slot))
+
+    def sample(state: PyTree, count: int = config.samples) -> np.ndarray:
+        images = real_images(data.held_out, min(-(-count // 2), len(data.held_out)), seed=seed)
+        slot = np.arange(len(images), dtype=np.int32)
+        drawn = np.asarray(decoded(objective.sampling_variables(state), images, slot))
+        return np.stack([images, drawn], axis=1).reshape(-1, *images.shape[1:])[:count]
 
     return sample

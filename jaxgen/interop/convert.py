@@ -1,11 +1,16 @@
 """Converts a file of published weights into a folder that `jaxgen.sample` and every app take.
 
     python -m jaxgen.interop.convert --source=churches.pt --out=runs/churches
+    python -m jaxgen.interop.convert --kind=inception --source=FILE --out=weights/inception.npz
 
 Takes what the released CIPS and rosinality's StyleGAN2 save (.pt: a state dict, or a training
 dictionary), and the snapshots of the official StyleGAN2-ADA and StyleGAN3 (.pkl). Nothing in the
 file is executed; see `jaxgen.interop.torch_reader` and `jaxgen.interop.stylegan_pickle`. CIPS's
 FFHQ-1024 weights want --size=1024.
+
+--kind=inception, vgg, alexnet or lpips converts a network that `jaxgen.evaluate` looks through into
+one file; `jaxgen.interop.feature_networks` lists the published files. The heads of LPIPS come
+without their trunk: --trunk=FILE names it.
 """
 
 import sys
@@ -17,6 +22,15 @@ from jaxgen import cli
 _FLAGS = flags.FlagValues()
 _SOURCE = flags.DEFINE_string('source', None, 'The file.', flag_values=_FLAGS)
 _OUT = flags.DEFINE_string('out', None, 'The folder to make.', flag_values=_FLAGS)
+_KIND = flags.DEFINE_string(
+    'kind',
+    'generator',
+    'What the file is of: generator, or inception, vgg, alexnet, lpips.',
+    flag_values=_FLAGS,
+)
+_TRUNK = flags.DEFINE_string(
+    'trunk', None, "LPIPS: torchvision's file, beside the heads.", flag_values=_FLAGS
+)
 _SIZE = flags.DEFINE_string(
     'size',
     None,
@@ -52,6 +66,9 @@ def main() -> None:
     """Reads, says what it found, and writes."""
     cli.require(source=_SOURCE.value, out=_OUT.value)
     frame = cli.parse_size(_SIZE.value) if _SIZE.value is not None else None
+    if _KIND.value != 'generator':
+        _convert_network()
+        return
     from jaxgen.interop import imported
 
     found = imported.read_published(
@@ -64,6 +81,18 @@ def main() -> None:
     print('\n'.join(describe(found)))
     imported.save(_OUT.value, found)
     print(f'written to {_OUT.value}: python -m jaxgen.sample --workdir={_OUT.value}')
+
+
+def _convert_network() -> None:
+    import jax
+
+    from jaxgen.interop import feature_networks
+
+    found = feature_networks.read_published(_KIND.value, _SOURCE.value, _TRUNK.value)
+    count = sum(array.size for array in jax.tree.leaves(found.variables))
+    name = f'{found.kind} ({found.network})' if found.network else found.kind
+    feature_networks.save(_OUT.value, found)
+    print(f'{name}: {count:,} parameters, written to {_OUT.value}')
 
 
 def describe(found: 'Imported') -> list[str]:  # noqa: F821

@@ -49,6 +49,16 @@ class Softmax:
         """The part of a pixel's logits `[..., C, L]` that is about these colours."""
         return params[..., colours, :]
 
+    def level_log_probs(self, params: jax.Array, pixel: jax.Array, colour: int) -> jax.Array:
+        """log p `[..., L]` of every level of `colour`.
+
+        Args:
+          params: `of_colours` of the step that draws `colour`.
+          pixel: integers `[..., C]`; the colours before `colour` are right.
+        """
+        del pixel, colour  # the network has seen the one, and gave logits of the other alone
+        return jax.nn.log_softmax(_wide(params)[..., 0, :], axis=-1)
+
     def steps(self, colours: int) -> tuple[slice, ...]:
         """The colours that are drawn together: each on its own."""
         return tuple(slice(c, c + 1) for c in range(colours))
@@ -107,6 +117,27 @@ class LogisticMixture:
     def of_colours(self, params: jax.Array, colours: slice) -> jax.Array:
         """All parameters: they are about all colours together."""
         return params
+
+    def level_log_probs(self, params: jax.Array, pixel: jax.Array, colour: int) -> jax.Array:
+        """log p `[..., L]` of every level of `colour` given the colours before it.
+
+        What these tell of the mixture's index counts: the index is summed out.
+
+        Args:
+          params: `[..., 10K]`.
+          pixel: integers `[..., C]`; the colours before `colour` are right.
+        """
+        mixture = self._split(params, pixel.shape[-1])
+        seen = mixtures.component_log_probs(mixture, pixel, self.levels)[..., :colour, :]
+        weights = jax.nn.log_softmax(mixture.logits + seen.sum(axis=-2), axis=-1)
+        means = mixtures.conditional_means(mixture, centred(pixel, self.levels))
+        shape = (*pixel.shape[:-1], self.levels, self.components)
+        level = jnp.broadcast_to(jnp.arange(self.levels)[:, None], shape)
+        mean, log_scale = (
+            jnp.broadcast_to(x[..., colour, None, :], shape) for x in (means, mixture.log_scales)
+        )
+        by_component = mixtures.discretized_logistic_log_prob(level, mean, log_scale, self.levels)
+        return jax.nn.logsumexp(weights[..., None, :] + by_component, axis=-1)
 
     def steps(self, colours: int) -> tuple[slice, ...]:
         """The colours that are drawn together: all of them."""

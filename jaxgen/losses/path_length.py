@@ -35,18 +35,24 @@ def path_lengths(
 
 
 def path_length_penalty(
-    lengths: jax.Array, mean: jax.Array, decay: float = 0.01
+    lengths: jax.Array,
+    mean: jax.Array,
+    decay: float = 0.01,
+    *,
+    over_devices: Callable[[jax.Array], jax.Array] = lambda x: x,
 ) -> tuple[jax.Array, jax.Array]:
     """Penalty `[B]`, and the running mean after it, for the state.
 
     Args:
       lengths: `[B]`. mean: scalar, 0 at the start of a run.
       decay: what one batch adds to the running mean.
+      over_devices: the mean over devices that hold other parts of the batch (`lax.pmean`; the
+        gradient goes through it): the running mean is then one and the same on all of them.
 
     The penalty is against the new mean and differentiates through this batch's part of it, as
     published; the mean that is returned carries no gradient.
     """
-    mean = mean + decay * (jnp.mean(lengths) - mean)
+    mean = mean + decay * (over_devices(jnp.mean(lengths)) - mean)
     return jnp.square(lengths - mean), jax.lax.stop_gradient(mean)
 
 

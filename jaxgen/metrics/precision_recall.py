@@ -8,7 +8,7 @@ the share of real balls with a generated point inside. A point at the radius is 
 rounding lets it be seen; radii are exact.
 
     pr50k3_full   k = 3, up to 200,000 reals, 4096 features of VGG16's second fully connected layer
-                  (`metrics.vgg.VGG16Features`), features and radii rounded to float16 (`half`)
+                  (`metrics.vgg.VGG16Features`), features and distances rounded to float16 (`half`)
     others        k = 3 or 5, the Inception network's 2048 pooled features, float32
 
 Distances are |x|² + |y|² - 2 x·y of features moved by one common vector, the mean of the set with
@@ -16,6 +16,7 @@ the balls, which no distance depends on; so little cancels. Blocks of both sets 
 one pair at a time: of a distance matrix no more than `BLOCK`² is there at once.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ def precision_recall(
 
     Args:
       k: which neighbour makes the radius.
-      half: round features and radii to float16, as `pr50k3_full` does.
+      half: round features, radii and distances to float16, as `pr50k3_full` does.
 
     Raises:
       ValueError: fewer than k + 1 points in a set, or different D.
@@ -54,8 +55,8 @@ def precision_recall(
     real_radii, generated_radii = (radii(x, k=k) for x in (real, generated))
     if half:
         real_radii, generated_radii = (r.astype(np.float16) for r in (real_radii, generated_radii))
-    balls, points = membership(generated, real, real_radii)
-    recalled, _ = membership(real, generated, generated_radii)
+    balls, points = membership(generated, real, real_radii, half=half)
+    recalled, _ = membership(real, generated, generated_radii, half=half)
     return PrecisionRecall(
         precision=float(np.mean(balls > 0)),
         recall=float(np.mean(recalled > 0)),
@@ -87,7 +88,7 @@ def radii(features: np.ndarray, *, k: int = 3) -> np.ndarray:
 
 
 def membership(
-    probes: np.ndarray, centres: np.ndarray, radii: np.ndarray
+    probes: np.ndarray, centres: np.ndarray, radii: np.ndarray, *, half: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """How many balls each probe lies in, and how many probes each ball holds, int `[P]`, `[C]`.
 
@@ -95,6 +96,7 @@ def membership(
       probes: `[P, D]`.
       centres: `[C, D]`.
       radii: `[C]`.
+      half: round distances to float16, as the radii then are.
     """
     centre = _centre(centres)
     balls, points = np.zeros(len(probes), np.int64), np.zeros(len(centres), np.int64)
@@ -103,7 +105,7 @@ def membership(
         for j, (others, count) in enumerate(_blocks(centres, centre)):
             reach = np.zeros(len(others), rows.dtype)
             reach[:count] = radii[j * BLOCK : j * BLOCK + count]
-            of_rows, of_balls = _count(rows, others, reach, row_count, count)
+            of_rows, of_balls = _count(rows, others, reach, row_count, count, half=half)
             balls[at] += np.asarray(of_rows)[:row_count]
             points[j * BLOCK : j * BLOCK + count] += np.asarray(of_balls)[:count]
     return balls, points
@@ -135,11 +137,20 @@ def _nearest(
     return -values, jnp.take_along_axis(jnp.concatenate([index, places], axis=1), order, axis=1)
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames='half')
 def _count(
-    rows: jax.Array, others: jax.Array, reach: jax.Array, real_rows: int, real_others: int
+    rows: jax.Array,
+    others: jax.Array,
+    reach: jax.Array,
+    real_rows: int,
+    real_others: int,
+    *,
+    half: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    inside = jnp.sqrt(_squared(rows, others)) <= reach[None]
+    distance = jnp.sqrt(_squared(rows, others))
+    if half:
+        distance = distance.astype(jnp.float16).astype(reach.dtype)
+    inside = distance <= reach[None]
     inside &= jnp.arange(len(others))[None] < real_others
     inside &= jnp.arange(len(rows))[:, None] < real_rows
     return inside.sum(axis=1), inside.sum(axis=0)

@@ -88,9 +88,13 @@ class WeightNormConv(nn.Module):
         else:
             y = conv(x, unit.astype(x.dtype), stride=self.stride, padding=self.padding)
         wide = y.astype(unit.dtype)
-        scale = self.param(
-            'scale', lambda _: self.init_scale / jnp.sqrt(wide.var((0, 1, 2)) + 1e-10)
-        )
+
+        def to_unit(_: jax.Array) -> jax.Array:
+            deviation = jnp.sqrt(wide.var((0, 1, 2)) + 1e-10)
+            # On tiny images a coarse map can be all zeros: there is nothing then to scale to.
+            return self.init_scale / jnp.where(deviation < 2e-5, 1, deviation)
+
+        scale = self.param('scale', to_unit)
         bias = self.param('bias', lambda _: -wide.mean((0, 1, 2)) * scale)
         if self.transposed:
             first = (self.kernel_size[1] - 1) // 2
@@ -190,6 +194,7 @@ class PixelCNNpp(nn.Module):
       dropout: share of a block's maps that training drops.
       dtype: of all maps, e.g. bfloat16 to train; None: float32. What comes out is float32 at
         least, and the cached sampler computes in the precision of the weights.
+      remat: recompute each block's activations in the backward pass.
     """
 
     levels: int = 256
@@ -202,6 +207,7 @@ class PixelCNNpp(nn.Module):
     nonlinearity: str = 'concat_elu'
     dropout: float = 0.5
     dtype: jnp.dtype | None = None
+    remat: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -229,9 +235,10 @@ class PixelCNNpp(nn.Module):
         self.stem_row = WeightNormConv(width, (1, 3))
         self.stem_column = WeightNormConv(width, (2, 1))
         numbers = itertools.count()
+        resnet = nn.remat(GatedResnet) if self.remat else GatedResnet
 
         def block(name: str, kernel: tuple[int, int], shortcut: bool) -> GatedResnet:
-            return GatedResnet(
+            return resnet(
                 width,
                 kernel,
                 next(numbers),

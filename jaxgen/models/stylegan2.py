@@ -19,7 +19,7 @@ from flax import linen as nn
 
 from jaxgen.models.discriminator import ARCHITECTURES, tapered_channels
 from jaxgen.nn.equalized import EqualizedConv, EqualizedDense
-from jaxgen.nn.mapping import MappingNetwork
+from jaxgen.nn.mapping import MappingNetwork, UpdateAverage
 from jaxgen.ops.activations import activation, bias_act
 from jaxgen.ops.modulation import modulated_conv2d
 from jaxgen.ops.upfirdn2d import setup_filter, upsample2d
@@ -332,7 +332,7 @@ class StyleGAN2Generator(nn.Module):
         *,
         truncation: float | jax.Array | None = None,
         truncation_cutoff: int | None = None,
-        update_average: bool = False,
+        update_average: UpdateAverage = False,
     ) -> jax.Array:
         """`z [B, latent]` to `w [B, num_ws, style]`; see `MappingNetwork`."""
         return self.mapping_network(

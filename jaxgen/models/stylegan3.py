@@ -21,7 +21,7 @@ from flax import linen as nn
 
 from jaxgen.models.stylegan3_plan import LayerSpec, flexible_bands, layer_specs, octave_bands
 from jaxgen.nn.equalized import EqualizedDense
-from jaxgen.nn.mapping import MappingNetwork
+from jaxgen.nn.mapping import MappingNetwork, UpdateAverage, over_devices
 from jaxgen.ops.filtered_lrelu import filtered_lrelu
 from jaxgen.ops.modulation import modulated_conv2d, normalize_modulation
 
@@ -104,14 +104,16 @@ class Layer(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, w: jax.Array, update_average: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, w: jax.Array, update_average: UpdateAverage = False
+    ) -> jax.Array:
         """`x [B, *in_size, in]` and `w [B, style]` to `[B, *out_size, out_channels]`."""
         spec, channels = self.spec, x.shape[-1]
         side = spec.kernel_size
         magnitude = self.variable('stats', 'magnitude', jnp.ones, ())
         if update_average and not self.is_initializing():
             wide = jax.lax.stop_gradient(x).astype(jnp.promote_types(x.dtype, jnp.float32))
-            square = jnp.mean(jnp.square(wide))
+            square = over_devices(jnp.mean(jnp.square(wide)), update_average)
             magnitude.value = square + self.magnitude_decay * (magnitude.value - square)
         style = EqualizedDense(channels, bias_init=1.0, name='affine')(w)
         kernel = self.param(
@@ -293,7 +295,7 @@ class StyleGAN3Generator(nn.Module):
         *,
         truncation: float | jax.Array | None = None,
         truncation_cutoff: int | None = None,
-        update_average: bool = False,
+        update_average: UpdateAverage = False,
     ) -> jax.Array:
         """`z [B, latent]` to `w [B, num_ws, style]`; see `MappingNetwork`."""
         return self.mapping_network(
@@ -309,7 +311,7 @@ class StyleGAN3Generator(nn.Module):
         w: jax.Array,
         transform: jax.Array | None = None,
         *,
-        update_average: bool = False,
+        update_average: UpdateAverage = False,
     ) -> jax.Array:
         """Images `[B, size, size, C]` from styles.
 
@@ -317,8 +319,8 @@ class StyleGAN3Generator(nn.Module):
           w: `[B, num_ws, style]`, or `[B, style]` for the same in every layer.
           transform: `[3, 3]`, or one for each image: the *inverse* of what shall happen to the
             image, acting on (x, y, 1) with sides of length 1, the origin in the middle, y down.
-          update_average: moves the running magnitudes before they are used; needs
-            `mutable=['stats']`.
+          update_average: moves the running magnitudes before they are used; see
+            `MappingNetwork`.
         """
         if w.ndim == 2:
             w = jnp.broadcast_to(w[:, None], (w.shape[0], self.num_ws, w.shape[1]))
@@ -337,7 +339,7 @@ class StyleGAN3Generator(nn.Module):
         truncation: float | jax.Array | None = None,
         truncation_cutoff: int | None = None,
         transform: jax.Array | None = None,
-        update_average: bool = False,
+        update_average: UpdateAverage = False,
     ) -> jax.Array:
         """Latents `[B, latent]` to images `[B, size, size, C]`; moves both kinds of averages."""
         w = self.mapping(

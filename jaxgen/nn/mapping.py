@@ -1,10 +1,20 @@
 """The mapping network z → w of StyleGAN2 and StyleGAN3, which CIPS shares."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.nn.equalized import EqualizedDense
+
+# Whether running means move; or the mean over devices, where each has a part of the batch.
+UpdateAverage = bool | Callable[[jax.Array], jax.Array]
+
+
+def over_devices(batch_mean: jax.Array, update_average: UpdateAverage) -> jax.Array:
+    """A batch's mean as that of all devices, if `update_average` is the function for it."""
+    return update_average(batch_mean) if callable(update_average) else batch_mean
 
 
 def normalize_second_moment(x: jax.Array, eps: float = 1e-8) -> jax.Array:
@@ -50,7 +60,7 @@ class MappingNetwork(nn.Module):
         *,
         truncation: float | jax.Array | None = None,
         truncation_cutoff: int | None = None,
-        update_average: bool = False,
+        update_average: UpdateAverage = False,
     ) -> jax.Array:
         """`z [B, latent]` to w.
 
@@ -62,7 +72,7 @@ class MappingNetwork(nn.Module):
             w alone.
           truncation_cutoff: truncates the first so many of `num_ws` only.
           update_average: moves the running mean, before truncation reads it; needs
-            `mutable=['stats']`.
+            `mutable=['stats']`. Or the function that makes a batch's mean that of all devices.
 
         Raises:
           ValueError: a label without classes, or classes without a label.
@@ -97,13 +107,13 @@ class MappingNetwork(nn.Module):
         return jnp.concatenate(parts, axis=-1)
 
     def _truncate(
-        self, w: jax.Array, truncation: float | jax.Array | None, update_average: bool
+        self, w: jax.Array, truncation: float | jax.Array | None, update_average: UpdateAverage
     ) -> jax.Array:
         if self.average_decay is None:
             return w
         average = self.variable('stats', 'w_avg', jnp.zeros, (self.features,))
         if update_average and not self.is_initializing():
-            batch_mean = jax.lax.stop_gradient(w).mean(axis=0)
+            batch_mean = over_devices(jax.lax.stop_gradient(w).mean(axis=0), update_average)
             average.value = batch_mean + self.average_decay * (average.value - batch_mean)
         if truncation is None:
             return w

@@ -1,4 +1,4 @@
-"""Adversarial training as in CIPS and StyleGAN2: the whole step, in the published order of phases.
+"""Adversarial training of CIPS: the whole step, in the published order of phases.
 
 1  D: logistic loss on the real batch and on fakes from z_d, Adam
 2  every `r1_every` steps, D again: γ/2 · r1_every · R1 on the same real batch with the
@@ -11,83 +11,33 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
-from flax import linen as nn
-from jax.sharding import Mesh
 
 from jaxgen.losses import adversarial as losses
 from jaxgen.losses.gradient_penalty import r1
-from jaxgen.objectives.base import Batch, Learner, Mean, Metrics, Phase, identity
-from jaxgen.objectives.sampling import sample_images
+from jaxgen.objectives.adversarial_base import AdversarialBase, AdversarialState, moved_average
+from jaxgen.objectives.base import Batch, Mean, Metrics, Phase, identity
 from jaxgen.ops.coords import grid
 from jaxgen.ops.random import normal_per_example, per_example_keys
-from jaxgen.parallel.mesh import Layout
 
 PyTree = Any
 
 
-@flax.struct.dataclass
-class AdversarialState:
-    """Everything that a run needs to go on. `ema` are parameters of the generator."""
-
-    step: jax.Array
-    generator: Learner
-    discriminator: Learner
-    ema: PyTree
-
-
 @dataclasses.dataclass(frozen=True)
-class Adversarial:
-    """The objective. Modules have the methods of `models.cips` and `models.discriminator`.
+class Adversarial(AdversarialBase):
+    """The objective. See `AdversarialBase` for the other attributes.
 
     Attributes:
-      r1_weight: γ of R1. r1_every: steps between two R1 updates; 0: never.
       ema_decay: share of the old average that each step keeps.
-      frame: (height, width) of a sample; None: that of the generator.
-      layout: where images and pixels lie on the devices.
     """
 
-    generator: nn.Module
-    discriminator: nn.Module
-    generator_optimizer: optax.GradientTransformation
-    discriminator_optimizer: optax.GradientTransformation
-    r1_weight: float = 10.0
-    r1_every: int = 16
     ema_decay: float = 0.5 ** (32 / 10_000)
-    frame: tuple[int, int] | None = None
-    layout: Layout = Layout()
 
     def init_state(self, key: jax.Array, batch: Batch | None = None) -> AdversarialState:
-        """Both networks at their initial distributions; `ema` starts as the generator."""
+        """See `AdversarialBase.init_networks`."""
         del batch  # No layer here scales itself to the data.
-        key_g, key_d = jax.random.split(key)
-        latent = jnp.zeros((1, self.generator.latent))
-        label = jnp.zeros((1,), jnp.int32) if self.generator.num_classes else None
-        generator = self._learner(
-            self.generator.init(
-                key_g,
-                latent,
-                label,
-                coords=jnp.zeros((1, 1, 1, 2)),
-                noise=jax.random.split(key_g, 1),
-                method='generate',
-            ),
-            self.generator_optimizer,
-        )
-        height, width = self.discriminator.frame
-        image = jnp.zeros((1, height, width, self.discriminator.image_channels))
-        coords = jnp.zeros((1, height, width, 2)) if self.discriminator.coordinates else None
-        label = jnp.zeros((1,), jnp.int32) if self.discriminator.num_classes else None
-        discriminator = self._learner(
-            self.discriminator.init(key_d, image, label, coords=coords),
-            self.discriminator_optimizer,
-        )
-        # A copy: a donated buffer must not stand twice in the state.
-        ema = jax.tree.map(jnp.copy, generator.params)
-        return AdversarialState(jnp.zeros((), jnp.int32), generator, discriminator, ema)
+        return self.init_networks(key, coords=jnp.zeros((1, 1, 1, 2)))
 
     def phases(self) -> tuple[Phase, ...]:
         """The phases 1, 2, and 3 with 4, each drawing its own latents.
@@ -136,7 +86,7 @@ class Adversarial:
         (value, (real_score, fake_score)), gradients = jax.value_and_grad(loss, has_aux=True)(
             state.discriminator.params
         )
-        learner = self._update(state.discriminator, mean(gradients), self.discriminator_optimizer)
+        learner = self.updated(state.discriminator, mean(gradients), self.discriminator_optimizer)
         metrics = {
             'loss/discriminator': Mean.of(value),
             'score/real': Mean.of(real_score),
@@ -161,7 +111,7 @@ class Adversarial:
             return 0.5 * self.r1_weight * self.r1_every * penalty, penalty
 
         gradients, penalty = jax.grad(loss, has_aux=True)(state.discriminator.params)
-        learner = self._update(state.discriminator, mean(gradients), self.discriminator_optimizer)
+        learner = self.updated(state.discriminator, mean(gradients), self.discriminator_optimizer)
         return state.replace(discriminator=learner), mean({'loss/r1': Mean.of(penalty)})
 
     def update_generator(
@@ -183,18 +133,13 @@ class Adversarial:
             return losses.generator_non_saturating(score), stats
 
         (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(state.generator.params)
-        learner = self._update(state.generator, mean(gradients), self.generator_optimizer)
+        learner = self.updated(state.generator, mean(gradients), self.generator_optimizer)
         learner = learner.replace(stats=mean(stats))
         return state.replace(generator=learner), mean({'loss/generator': Mean.of(value)})
 
     def update_ema(self, state: AdversarialState) -> AdversarialState:
         """Phase 4: ema ← decay·ema + (1 - decay)·params."""
-        ema = jax.tree.map(
-            lambda average, new: new + self.ema_decay * (average - new),
-            state.ema,
-            state.generator.params,
-        )
-        return state.replace(ema=ema)
+        return state.replace(ema=moved_average(state.ema, state.generator.params, self.ema_decay))
 
     def generate(
         self,
@@ -230,38 +175,6 @@ class Adversarial:
             coords=self._coords(batch) if self.discriminator.coordinates else None,
         )
 
-    def sample(
-        self,
-        variables: PyTree,
-        keys: jax.Array,
-        label: jax.Array | None = None,
-        *,
-        truncation: float | jax.Array = 1.0,
-        size: tuple[int, int] | None = None,
-        mesh: Mesh | None = None,
-    ) -> jax.Array:
-        """Images `[B, H, W, C]` from `[B]` keys.
-
-        Args:
-          truncation: ψ in W; 1 is off.
-          size: (height, width), any; default: `frame`.
-          mesh: splits the pixels over these devices.
-        """
-        return sample_images(
-            self.generator,
-            variables,
-            keys,
-            label,
-            truncation=truncation,
-            size=size or self.frame,
-            mesh=mesh,
-        )
-
-    def sampling_variables(self, state: AdversarialState, *, ema: bool = True) -> PyTree:
-        """The generator's variables for `sample`: averaged parameters, or the current ones."""
-        params = state.ema if ema else state.generator.params
-        return {'params': params, 'stats': state.generator.stats}
-
     def _draw(
         self, key: jax.Array, step: jax.Array, phase: int, slot: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -274,16 +187,3 @@ class Adversarial:
             return batch['coords']
         image = batch['image']
         return jnp.broadcast_to(grid(*image.shape[1:3])[None], (*image.shape[:3], 2))
-
-    @staticmethod
-    def _learner(variables: PyTree, optimizer: optax.GradientTransformation) -> Learner:
-        variables = dict(variables)
-        params = variables.pop('params')
-        return Learner(params, variables.get('stats', {}), optimizer.init(params))
-
-    @staticmethod
-    def _update(
-        learner: Learner, gradients: PyTree, optimizer: optax.GradientTransformation
-    ) -> Learner:
-        updates, state = optimizer.update(gradients, learner.optimizer, learner.params)
-        return learner.replace(params=optax.apply_updates(learner.params, updates), optimizer=state)

@@ -2,15 +2,17 @@
 
     loss = −log₂ p(x) / (H·W·C), bits per dimension, as a sum and a count
 
-A model has `levels`, `colours`, `likelihood` (see `losses.likelihood`) and maybe `num_classes`,
-`dropout` and `steps`. Batches come as floats in [-1, 1], made from bytes; the objective turns them
+`Fit` is what it shares with other losses of one network: state, update, average. A model has
+`levels`, `colours`, `likelihood` (see `losses.likelihood`) and maybe `num_classes`, `dropout` and
+`steps`. Batches come as floats in [-1, 1], made from bytes; the objective turns them
 into levels of equal width, level = ⌊byte·levels / 256⌋, so the bits per dimension of a model with
 fewer than 256 levels are those of the coarser image.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
@@ -45,13 +47,17 @@ class LikelihoodState:
 
 
 @dataclasses.dataclass(frozen=True)
-class Likelihood:
-    """The objective.
+class Fit:
+    """One network that descends one loss of integer images, with an average of its parameters.
+
+    A subclass says `measure`, the loss of an image, under the name `measured`, and draws images.
 
     Attributes:
       frame: (height, width) of the images.
       ema_decay: share of the old average that each step keeps.
     """
+
+    measured: ClassVar[str]
 
     model: nn.Module
     optimizer: optax.GradientTransformation
@@ -104,22 +110,21 @@ class Likelihood:
         *,
         mean: Callable[[PyTree], PyTree] = identity,
     ) -> tuple[LikelihoodState, Metrics]:
-        """One step of the optimiser on bits per dimension."""
+        """One step of the optimiser on the mean of the loss."""
 
         def loss(params: PyTree) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            log_prob = self.log_prob({'params': params}, batch, dropout_keys)
-            bits, count = bits_per_dim(log_prob, batch['image'][0].size)
-            return bits / count, (bits, count)
+            total, count = self.measure({'params': params}, batch, dropout_keys)
+            return total / count, (total, count)
 
         learner = state.learner
-        gradients, (bits, count) = jax.grad(loss, has_aux=True)(learner.params)
+        gradients, (total, count) = jax.grad(loss, has_aux=True)(learner.params)
         updates, optimizer = self.optimizer.update(
             mean(gradients), learner.optimizer, learner.params
         )
         learner = learner.replace(
             params=optax.apply_updates(learner.params, updates), optimizer=optimizer
         )
-        metrics = {'bits_per_dim/train': Mean(bits, count)}
+        metrics = {f'{self.measured}/train': Mean(total, count)}
         return state.replace(learner=learner), mean(metrics)
 
     def update_ema(self, state: LikelihoodState) -> LikelihoodState:
@@ -131,6 +136,49 @@ class Likelihood:
         )
         return state.replace(ema=ema)
 
+    def measure(
+        self, variables: PyTree, batch: Batch, dropout_keys: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The loss of the images of a batch as a sum and a count."""
+        raise NotImplementedError
+
+    def score(self, variables: PyTree, batch: Batch) -> jax.Array:
+        """The loss `[B]` of each image of a batch; nothing is dropped out."""
+        raise NotImplementedError
+
+    def levels_of(self, batch: Batch) -> jax.Array:
+        """The images of a batch as integers `[B, H, W, C]` below the model's levels."""
+        return to_levels(batch['image'], self.model.levels)
+
+    def sampling_variables(self, state: LikelihoodState, *, ema: bool = True) -> PyTree:
+        """The model's variables for `sample`: averaged parameters, or the current ones."""
+        return {'params': state.ema if ema else state.learner.params}
+
+    def _given(self, batch: Batch, dropout_keys: jax.Array | None) -> dict[str, jax.Array]:
+        """What the model's call takes beside the image."""
+        given = {'label': batch['label']} if self.num_classes else {}
+        if dropout_keys is not None and getattr(self.model, 'dropout', 0):
+            given['dropout_keys'] = dropout_keys
+        return given
+
+
+@dataclasses.dataclass(frozen=True)
+class Likelihood(Fit):
+    """The objective of a model that says log p; see `Fit`."""
+
+    measured: ClassVar[str] = 'bits_per_dim'
+
+    def measure(
+        self, variables: PyTree, batch: Batch, dropout_keys: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """(bits, sub-pixels) of the images of a batch."""
+        return bits_per_dim(self.log_prob(variables, batch, dropout_keys), batch['image'][0].size)
+
+    def score(self, variables: PyTree, batch: Batch) -> jax.Array:
+        """Bits per dimension `[B]` of each image of a batch; nothing is dropped out."""
+        log_prob = self.log_prob(variables, batch)
+        return -log_prob / (math.log(2) * batch['image'][0].size)
+
     def log_prob(
         self, variables: PyTree, batch: Batch, dropout_keys: jax.Array | None = None
     ) -> jax.Array:
@@ -138,10 +186,6 @@ class Likelihood:
         pixels = self.levels_of(batch)
         params = self.model.apply(variables, pixels, **self._given(batch, dropout_keys))
         return image_log_prob(self.model.likelihood, params, pixels)
-
-    def levels_of(self, batch: Batch) -> jax.Array:
-        """The images of a batch as integers `[B, H, W, C]` below the model's levels."""
-        return to_levels(batch['image'], self.model.levels)
 
     def sample(
         self,
@@ -160,34 +204,42 @@ class Likelihood:
           size: (height, width), any that the model takes; default: `frame`.
           mesh: splits the images over these devices, where their number divides B.
         """
-        draw = sample_cached if hasattr(self.model, 'steps') else sample_fixed_point
         given = {'label': label} if self.num_classes else {}
+        size = size or self.frame
+        return draw(self.model, variables, keys, size, given, temperature=temperature, mesh=mesh)
 
-        def draw_some(variables: PyTree, keys: jax.Array, given: PyTree) -> jax.Array:
-            pixels = draw(
-                self.model, variables, keys, size or self.frame, temperature=temperature, **given
-            ).pixels
-            return centred(pixels, self.model.levels)
 
-        if mesh is not None and mesh.size > 1 and keys.shape[0] % mesh.size == 0:
-            # Each device walks along its own images and waits for no other.
-            rows = P(mesh.axis_names)
-            draw_some = jax.shard_map(
-                draw_some,
-                mesh=mesh,
-                in_specs=(P(), rows, rows),
-                out_specs=rows,
-                check_vma=False,
-            )
-        return draw_some(variables, keys, given)
+def draw(
+    model: nn.Module,
+    variables: PyTree,
+    keys: jax.Array,
+    size: tuple[int, int],
+    given: PyTree,
+    *,
+    temperature: float | jax.Array = 1.0,
+    mesh: Mesh | None = None,
+) -> jax.Array:
+    """Images `[B, H, W, C]` in [-1, 1] by the fastest sampler that `model` has.
 
-    def sampling_variables(self, state: LikelihoodState, *, ema: bool = True) -> PyTree:
-        """The model's variables for `sample`: averaged parameters, or the current ones."""
-        return {'params': state.ema if ema else state.learner.params}
+    Args:
+      keys: `[B]`.
+      given: what images are conditioned on, by name, each `[B, ...]`.
+      mesh: splits the images over these devices, where their number divides B.
+    """
+    sampler = sample_cached if hasattr(model, 'steps') else sample_fixed_point
 
-    def _given(self, batch: Batch, dropout_keys: jax.Array | None) -> dict[str, jax.Array]:
-        """What the model's call takes beside the image."""
-        given = {'label': batch['label']} if self.num_classes else {}
-        if dropout_keys is not None and getattr(self.model, 'dropout', 0):
-            given['dropout_keys'] = dropout_keys
-        return given
+    def draw_some(variables: PyTree, keys: jax.Array, given: PyTree) -> jax.Array:
+        pixels = sampler(model, variables, keys, size, temperature=temperature, **given).pixels
+        return centred(pixels, model.levels)
+
+    if mesh is not None and mesh.size > 1 and keys.shape[0] % mesh.size == 0:
+        # Each device walks along its own images and waits for no other.
+        rows = P(mesh.axis_names)
+        draw_some = jax.shard_map(
+            draw_some,
+            mesh=mesh,
+            in_specs=(P(), rows, rows),
+            out_specs=rows,
+            check_vma=False,
+        )
+    return draw_some(variables, keys, given)

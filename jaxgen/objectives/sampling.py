@@ -57,13 +57,34 @@ def sample_images(
         pixels = generator.points(height, width)
         rgb = make_render(generator, mesh)(variables, pixels, (w, noise))
         return rgb.reshape(-1, height, width, rgb.shape[-1])
-    if (height, width) != tuple(generator.frame):
+    check_frame(generator, (height, width))
+    options = {} if noise is None else {'noise': noise}
+    return synthesize_whole(generator, variables, w, options, mesh=mesh)
+
+
+def check_frame(generator: nn.Module, size: tuple[int, int]) -> None:
+    """UserError unless `size` (height, width) is that of a generator with one size only."""
+    if tuple(size) != tuple(generator.frame):
         rows, columns = generator.frame
+        height, width = size
         raise UserError(f'size must be {columns}x{rows} for this model, got {width}x{height}')
+
+
+def synthesize_whole(
+    generator: nn.Module,
+    variables: PyTree,
+    w: jax.Array,
+    options: dict[str, jax.Array],
+    *,
+    mesh: Mesh | None = None,
+) -> jax.Array:
+    """Images `[B, H, W, C]` of a generator that makes them as a whole, in the styles `w [B, …]`.
+
+    `options` go to its `synthesize`. `mesh` splits the images where their number allows it.
+    """
     if mesh is not None and w.shape[0] % mesh.size == 0:
         spread = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         w = jax.lax.with_sharding_constraint(w, spread)
-    options = {} if noise is None else {'noise': noise}
     return generator.apply(variables, w, method='synthesize', **options)
 
 

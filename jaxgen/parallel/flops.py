@@ -6,7 +6,8 @@ padding or of dilation, so a convolution and each of its two gradients cost the 
 Shapes are global: on several devices, divide by their number where all the work is split.
 
 Nothing is compiled and nothing runs, so arguments may be `jax.ShapeDtypeStruct`s. Dead code is
-dropped first. Of a `lax.cond` the costliest branch counts. What `jax.checkpoint` computes again
+dropped first. Of a `lax.cond` the costliest branch counts, of `lax.platform_dependent` that of
+`platform`. What `jax.checkpoint` computes again
 counts again: count a model without rematerialisation for its model FLOPs (MFU), with it for the
 hardware's.
 """
@@ -23,34 +24,40 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.interpreters import partial_eval
 
 
-def count_macs(function: Callable, *args: Any) -> int:
+def count_macs(function: Callable, *args: Any, platform: str | None = None) -> int:
     """Multiply-accumulates of one call of `function(*args)`.
 
     Args:
         function: a pure function of arrays.
         *args: pytrees of arrays or `jax.ShapeDtypeStruct`s.
+        platform: whose formulation counts where they differ, e.g. 'tpu'; None: the default one's.
 
     Raises:
         ValueError: a loop without a known number of rounds (`while_loop`) that holds products.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-    return _count(live)
+    return _count(live, platform)
 
 
-def _count(jaxpr: Jaxpr) -> int:
-    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+def _count(jaxpr: Jaxpr, platform: str | None) -> int:
+    return sum(_count_equation(equation, platform) for equation in jaxpr.eqns)
 
 
-def _count_equation(equation: JaxprEqn) -> int:
+def _count_equation(equation: JaxprEqn, platform: str | None) -> int:
     name = equation.primitive.name
     if name == 'dot_general':
         return _dot_macs(equation)
     if name == 'conv_general_dilated':
         return _convolution_macs(equation)
     if name == 'cond':
-        return max(_count(branch.jaxpr) for branch in equation.params['branches'])
-    inner = sum(_count(sub) for sub in _inner_jaxprs(equation))
+        branches = equation.params['branches']
+        if platforms := equation.params.get('branches_platforms'):
+            # The last is the default, and its place holds None.
+            of_platform = [each is None or platform in each for each in platforms]
+            return _count(branches[of_platform.index(True)].jaxpr, platform)
+        return max(_count(branch.jaxpr, platform) for branch in branches)
+    inner = sum(_count(sub, platform) for sub in _inner_jaxprs(equation))
     if name == 'scan':
         return equation.params['length'] * inner
     if name == 'while' and inner:

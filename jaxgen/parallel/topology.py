@@ -105,6 +105,11 @@ class Topology:
     device: Chip | None
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def platform(self) -> str:
+        """'tpu' or 'cpu'."""
+        return self.devices[0].platform
+
 
 def open_topology(name: str) -> Topology:
     """Describes the devices of `v5e:4x4` (chips by axis) or `cpu:8` (simulated devices).

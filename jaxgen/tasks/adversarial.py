@@ -1,4 +1,4 @@
-"""Configs of adversarial runs: what the images are, what fits together, the objective.
+"""Configs of CIPS: what the images are, what fits together, the objective.
 
 Fields are those of the modules' constructors.
 """
@@ -13,6 +13,7 @@ from jaxgen.objectives.adversarial import Adversarial
 from jaxgen.objectives.optim import lazy_adam
 from jaxgen.parallel.mesh import Layout
 from jaxgen.tasks.fields import build, check_never_if_zero, pair
+from jaxgen.tasks.minibatch import check_groups
 
 NEVER_IF_ZERO = ('data.patch', 'loss.r1_every', 'optimizer.generator_interval')
 
@@ -46,24 +47,7 @@ def check(config: ConfigDict) -> None:
 
 def check_plan(config: ConfigDict, devices: int) -> None:
     """Minibatch-stddev groups must come out even, under pmap on each device."""
-    discriminator = config.discriminator
-    group, grouping = discriminator.minibatch_std_group, discriminator.minibatch_std_grouping
-    rows = config.batch_size // devices
-    if config.plan == 'pmap' and group and devices > 1 and rows % group:
-        raise UserError(
-            f"plan='pmap' forms minibatch-stddev groups on one device: batch_size must be a "
-            f'multiple of {devices} devices × {group}, got {config.batch_size}'
-        )
-    if config.plan == 'pmap' and group and devices > 1 and grouping == 'strided':
-        raise UserError(
-            "plan='pmap' forms minibatch-stddev groups on one device: minibatch_std_grouping must "
-            "be 'contiguous', got 'strided'"
-        )
-    if group and config.batch_size > group and config.batch_size % group:
-        raise UserError(
-            f'batch_size must be at most discriminator.minibatch_std_group={group} or a multiple '
-            f'of it, got {config.batch_size}'
-        )
+    check_groups(config, devices)
 
 
 def make_crop(config: ConfigDict) -> ScaledPatches | RingWindows | None:
@@ -101,7 +85,9 @@ def make_objective(config: ConfigDict, layout: Layout | None = None) -> Adversar
 
 def make_generator(config: ConfigDict) -> CIPSGenerator:
     """The generator of `config.model`."""
-    return build(CIPSGenerator, 'model', config.model.to_dict())
+    fields = config.model.to_dict()
+    del fields['network']
+    return build(CIPSGenerator, 'model', fields)
 
 
 def make_discriminator(config: ConfigDict) -> Discriminator:

@@ -1,10 +1,12 @@
 """Configs of the PixelCNN family: what the images are, what fits together, the objective.
 
-`model.network` is one of NETWORKS; the other fields of `model` are those of its constructor.
+`model.network` is one of NETWORKS; the other fields of `model` are those of its constructor, and
+for the auto-encoder with a PixelCNN those of the encoder (`code`, `widths`) and of its decoder.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import optax
 from flax import linen as nn
@@ -12,19 +14,43 @@ from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
 from jaxgen.models.pixelcnn import GatedPixelCNN, PixelCNN
+from jaxgen.models.pixelcnn_autoencoder import MSEAutoencoder, PixelCNNAutoencoder
 from jaxgen.models.pixelcnn_pp import PixelCNNpp
 from jaxgen.models.pixelrnn import PixelRNN
-from jaxgen.objectives.likelihood import Likelihood
+from jaxgen.objectives.likelihood import Fit, Likelihood
 from jaxgen.objectives.optim import decayed_adam, per_step_decay
+from jaxgen.objectives.reconstruction import PixelCNNReconstruction, SquaredError
 from jaxgen.parallel.mesh import Layout
 from jaxgen.tasks.fields import build, pair
+
+
+def _autoencoder(*, code: int, widths: Sequence[int], **decoder: Any) -> PixelCNNAutoencoder:
+    _check_encoder(code, widths)
+    return PixelCNNAutoencoder(GatedPixelCNN(embedding=code, **decoder), tuple(widths))
+
+
+def _mse_autoencoder(*, code: int, widths: Sequence[int], dtype: None, **fields: Any) -> nn.Module:
+    _check_encoder(code, widths)
+    return MSEAutoencoder(code=code, widths=tuple(widths), **fields)
+
+
+def _check_encoder(code: int, widths: Sequence[int]) -> None:
+    if code < 1:
+        raise ValueError(f'code must be 1 or more, got {code}')
+    if not widths or min(widths) < 1:
+        raise ValueError(f'widths must be one or more positive numbers, got {tuple(widths)}')
+
 
 NETWORKS = {
     'pixelcnn': PixelCNN,
     'gated_pixelcnn': GatedPixelCNN,
     'pixelrnn': PixelRNN,
     'pixelcnn_pp': PixelCNNpp,
+    'pixelcnn_autoencoder': _autoencoder,
+    'mse_autoencoder': _mse_autoencoder,
 }
+# What is trained on something else than the likelihood of whole images.
+OBJECTIVES = {'pixelcnn_autoencoder': PixelCNNReconstruction, 'mse_autoencoder': SquaredError}
 
 
 def frame(config: ConfigDict) -> tuple[int, int]:
@@ -48,6 +74,11 @@ def check(config: ConfigDict) -> None:
         raise UserError(f'data.size must be 1 or more, got {config.data.size}')
     if not 2 <= config.model.levels <= 256:
         raise UserError(f'model.levels must be from 2 to 256, got {config.model.levels}')
+    if config.model.network in OBJECTIVES and config.evaluate.images:
+        raise UserError(
+            f'evaluate.images must be 0 for an auto-encoder: it draws from images, '
+            f'got {config.evaluate.images}'
+        )
     if config.evaluate.images < 0:
         raise UserError(f'evaluate.images must be 0 (no swd) or more, got {config.evaluate.images}')
     if config.init_from:
@@ -64,13 +95,14 @@ def make_crop(config: ConfigDict) -> None:
     """Whole images."""
 
 
-def make_objective(config: ConfigDict, layout: Layout | None = None) -> Likelihood:
+def make_objective(config: ConfigDict, layout: Layout | None = None) -> Fit:
     """The objective that `config` describes; UserError names the field that can't be.
 
     An image lies on one device whatever the `layout`.
     """
-    return Likelihood(
-        model=make_model(config),
+    model = make_model(config)
+    return OBJECTIVES.get(config.model.network, Likelihood)(
+        model=model,
         optimizer=make_optimizer(config),
         frame=frame(config),
         ema_decay=config.ema_decay,
@@ -83,6 +115,8 @@ def make_model(config: ConfigDict) -> nn.Module:
     network = fields.pop('network')
     if network not in NETWORKS:
         raise UserError(f'model.network must be one of {sorted(NETWORKS)}, got {network!r}')
+    if network == 'mse_autoencoder':
+        fields['dtype'] = 'float32'
     return build(NETWORKS[network], 'model', fields)
 
 

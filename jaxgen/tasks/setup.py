@@ -7,6 +7,7 @@ A task is a module with the functions `frame`, `image_shape`, `training_size`, `
 import dataclasses
 import operator
 import types
+from collections.abc import Mapping
 
 import jax
 from ml_collections import ConfigDict
@@ -17,10 +18,14 @@ from jaxgen.errors import UserError
 from jaxgen.objectives.base import Objective
 from jaxgen.parallel.mesh import Layout, make_mesh
 from jaxgen.parallel.plan import PLANS, Plan
-from jaxgen.tasks import adversarial, likelihood
+from jaxgen.tasks import adversarial, likelihood, stylegan
 from jaxgen.tasks.fields import check_never_if_zero
 
-TASKS = {'adversarial': adversarial, 'likelihood': likelihood}
+# A task has one module, or one for each network.
+TASKS: Mapping[str, types.ModuleType | Mapping[str, types.ModuleType]] = {
+    'adversarial': {'cips': adversarial, 'stylegan2': stylegan, 'stylegan3': stylegan},
+    'likelihood': likelihood,
+}
 AT_LEAST_ONE = (
     'steps',
     'batch_size',
@@ -43,10 +48,15 @@ class Data:
 
 
 def _task(config: ConfigDict) -> types.ModuleType:
-    """The functions of the config's task; UserError where there is no such task."""
+    """The functions of the config's task; UserError where there is no such task or network."""
     if config.task not in TASKS:
         raise UserError(f'task must be one of {sorted(TASKS)}, got {config.task!r}')
-    return TASKS[config.task]
+    task = TASKS[config.task]
+    if not isinstance(task, Mapping):
+        return task
+    if (network := config.model.network) not in task:
+        raise UserError(f'model.network must be one of {sorted(task)}, got {network!r}')
+    return task[network]
 
 
 def frame(config: ConfigDict) -> tuple[int, int]:
@@ -97,7 +107,7 @@ def check(config: ConfigDict) -> None:
     check_never_if_zero(config, NEVER_IF_ZERO)
     if not 0 <= config.seed < 2**31 - 1:
         raise UserError(f'seed must be from 0 to {2**31 - 2}, got {config.seed}')
-    if not 0 <= config.ema_decay < 1:
+    if not 0 <= config.get('ema_decay', 0) < 1:
         raise UserError(f'ema_decay must be from 0 to below 1, got {config.ema_decay}')
     if config.data.label and not classes:
         raise UserError('data.label is True but model.num_classes is 0: say how many classes')
@@ -118,7 +128,7 @@ def open_data(config: ConfigDict) -> Data:
     train = open_source(data.name, data.train_split, data_dir=directory, size_hint=expected[0])
     held_out = open_source(data.name, data.eval_split, data_dir=directory, size_hint=expected[0])
     if tuple(train.image_shape) != expected:
-        field = 'data.size' if data.size else 'model.size'
+        field = 'data.size' if data.get('size') else 'model.size'
         if 'colours' in config.model:
             field += ' with model.colours'
         raise UserError(

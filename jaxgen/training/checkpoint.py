@@ -3,7 +3,10 @@
 Thin over orbax: a step's folder holds the state (`state`) and the step's config (`meta`).
 """
 
+import json
+import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,6 +17,7 @@ from jax.sharding import Sharding
 from jaxgen.errors import UserError
 
 PyTree = Any
+ALL, BEST = 'checkpoints', 'checkpoints-best'  # folders of a run
 
 
 class Checkpoints:
@@ -123,6 +127,83 @@ class Checkpoints:
         """Finishes writing and lets go of the directory."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+class BestCheckpoint:
+    """Keeps the checkpoint with the best value of one metric, in `checkpoints-best` of a run.
+
+    Attributes:
+      metric: its name; '': nothing is kept. Less is better, but of names that begin with a +.
+    """
+
+    def __init__(self, workdir: pathlib.Path, metric: str, meta: dict[str, Any]) -> None:
+        self._sign = -1 if metric.startswith('+') else 1
+        self.metric, self._folder = metric.removeprefix('+'), workdir / BEST
+        self._meta = meta
+        self._record = workdir / f'{BEST}.json'
+        self._value = math.inf
+        if self.metric and self._record.is_file():
+            known = json.loads(self._record.read_text())
+            if known['metric'] == self.metric and saved_steps(workdir, best=True):
+                self._value = self._sign * known['value']
+
+    def offer(self, step: int, state: PyTree, values: Mapping[str, float]) -> None:
+        """Saves `state` if the metric is among the values and better than ever."""
+        if not self.metric or self.metric not in values:
+            return
+        value = values[self.metric]
+        if not self._sign * value < self._value:
+            return
+        self._value = self._sign * value
+        checkpoints = Checkpoints(self._folder, keep=1)
+        checkpoints.save(step, state, self._meta)
+        checkpoints.close()
+        if jax.process_index() == 0:
+            temporary = self._record.with_suffix('.tmp')
+            told = {'metric': self.metric, 'value': value, 'step': step}
+            temporary.write_text(json.dumps(told) + '\n')
+            temporary.replace(self._record)
+
+
+def newest_state(
+    workdir: pathlib.Path,
+    shapes: PyTree,
+    sharding: Sharding,
+    *,
+    step: int | None = None,
+    best: bool = False,
+) -> tuple[int, PyTree] | None:
+    """Step and state of a checkpoint of a run's folder; None if there is none yet.
+
+    A folder without checkpoints is left as it is.
+
+    Args:
+      step: of the checkpoint; None: the newest.
+      best: of those that `config.best` keeps.
+
+    Raises:
+      UserError: as `Checkpoints.restore_latest`; or there is no checkpoint of that step.
+    """
+    steps = saved_steps(workdir, best=best)
+    if step is not None and step not in steps:
+        raise UserError(f'{str(workdir)!r} has checkpoints of the steps {steps}, not of {step}')
+    if not steps:
+        return None
+    checkpoints = Checkpoints(workdir / (BEST if best else ALL))
+    if step is None:
+        found = checkpoints.restore_latest(shapes, sharding)
+    else:
+        found = step, checkpoints.restore(step, shapes, sharding)
+    checkpoints.close()
+    return found
+
+
+def saved_steps(workdir: pathlib.Path, *, best: bool = False) -> list[int]:
+    """The steps of a run that have a finished checkpoint, ascending; makes nothing."""
+    folder = workdir / (BEST if best else ALL)
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
 def _shapes_by_name(tree: PyTree) -> dict[str, tuple[int, ...]]:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -28,12 +29,17 @@ from jaxgen.objectives.base import Batch, Metrics, Objective, Phase, merge, trai
 from jaxgen.parallel.plan import Plan
 from jaxgen.tasks import Data
 from jaxgen.training import workdir as run_folder
-from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.checkpoint import ALL, BestCheckpoint, Checkpoints
 from jaxgen.training.warm_start import warm_start
 
 PyTree = Any
 # What stands on the progress bar, of what an objective measures in each step.
-SHOWN = ('loss/generator', 'loss/discriminator', 'bits_per_dim/train')
+SHOWN = (
+    'loss/generator',
+    'loss/discriminator',
+    'bits_per_dim/train',
+    'squared_error/train',
+)
 
 
 def train(
@@ -44,12 +50,14 @@ def train(
     data: Data,
     sample: Callable[[PyTree], np.ndarray],
     evaluate: Callable[[PyTree], dict[str, float]],
+    measure: Callable[[int, PyTree], dict[str, float]] = lambda step, state: {},
 ) -> PyTree:
     """Runs `config.steps` steps, going on from the newest checkpoint in `folder`.
 
     Args:
       sample: from a state to the images `[N, H, W, C]` of a sample grid.
-      evaluate: from a state to metrics by name.
+      evaluate: from a state to metrics by name, every `config.evaluate_every` steps.
+      measure: from step and state to more, every `config.evaluate.metrics_every` steps.
 
     Returns:
       The final state. SIGTERM and ctrl-C save and return early.
@@ -58,17 +66,13 @@ def train(
       NonFiniteLoss: with the step and the last good checkpoint.
     """
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    checkpoints = Checkpoints(
-        folder / 'checkpoints',
-        keep=config.checkpoints_to_keep,
-        keep_period=config.checkpoint_keep_period,
-    )
+    keep, keep_period = config.checkpoints_to_keep, config.checkpoint_keep_period
+    checkpoints = Checkpoints(folder / ALL, keep=keep, keep_period=keep_period)
     start, state = _restore_or_init(config, objective, plan, data, checkpoints, init_key)
-    if jax.process_index() == 0:
-        run_folder.drop_metrics_after(folder, start)
     journal = Journal(config, folder, checkpoints, start)
+    meta = {'config': run_folder.flatten(config)}
+    best = BestCheckpoint(folder, config.evaluate.best, meta)
     batches = data.batches.iterate(start, threads=config.data.threads)
-    closing = contextlib.closing
     with closing(checkpoints), closing(journal), closing(batches), _stop_requests() as stop:
         if start < config.steps:
             phases = compile_phases(objective, plan, state, data.batches.at(start), run_key)
@@ -84,11 +88,15 @@ def train(
             # Asked to stop, a machine may have seconds left: the state is what must be saved.
             if not stopping and (done or _due(step, config.sample_every)):
                 journal.picture(step, sample(state))
-            if not stopping and (done or _due(step, config.evaluate_every)):
-                journal.scalars(step, evaluate(state))
+            if not stopping:
+                measured = evaluate(state) if done or _due(step, config.evaluate_every) else {}
+                if done or _due(step, config.evaluate.metrics_every):
+                    measured = measured | measure(step, state)
+                journal.scalars(step, measured)
+                best.offer(step, state, measured)
             if last or _due(step, config.checkpoint_every):
                 journal.check(step, state)
-                checkpoints.save(step, state, {'config': run_folder.flatten(config)})
+                checkpoints.save(step, state, meta)
             if last:
                 break
         checkpoints.wait()
@@ -147,7 +155,10 @@ class Journal:
         self._pending: list[tuple[int, Metrics]] = []
         self._start = start
         self.start()
-        self._recorder = run_folder.Recorder(folder) if jax.process_index() == 0 else None
+        self._recorder = None
+        if jax.process_index() == 0:
+            run_folder.drop_metrics_after(folder, start)
+            self._recorder = run_folder.Recorder(folder)
         self._bar = tqdm(
             total=config.steps,
             initial=start,

@@ -3,24 +3,32 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from jaxgen import tasks
 from jaxgen.errors import UserError
 from jaxgen.interop import imported
-from jaxgen.objectives.likelihood import Likelihood
+from jaxgen.objectives.base import Objective
+from jaxgen.objectives.likelihood import Fit
 from jaxgen.objectives.rendering import make_render
-from jaxgen.objectives.sampling import image_keys, latents, make_sampler, sample_images
+from jaxgen.objectives.sampling import (
+    check_frame,
+    image_keys,
+    latents,
+    make_sampler,
+    sample_images,
+    synthesize_whole,
+)
 from jaxgen.parallel.mesh import make_mesh
 from jaxgen.parallel.plan import JitPlan
-from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.checkpoint import newest_state, saved_steps
 from jaxgen.training.workdir import read_config
 
 PyTree = Any
@@ -80,7 +88,10 @@ class Run:
         truncation: float = 1.0,
         label: int | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """z `[B, latent]` and w `[B, style]` of the images number `slots` that `sample` draws."""
+        """z `[B, latent]` and w of the images number `slots` that `sample` draws.
+
+        w is `[B, style]`, or `[B, num_ws, style]` of a generator with a style for each layer.
+        """
         slots = np.asarray(slots, np.int32)
         z = latents(image_keys(seed, slots), self.generator.latent)
         labels = _labels(self.generator.num_classes, int(slots.max()) + 1, label)
@@ -89,7 +100,7 @@ class Run:
     def mapping(
         self, z: jax.Array, label: np.ndarray | None = None, *, truncation: float = 1.0
     ) -> jax.Array:
-        """z `[B, latent]` to w `[B, style]`."""
+        """z `[B, latent]` to w as of `styles`."""
         return self.generator.apply(
             self.variables, z, label, truncation=truncation, method='mapping'
         )
@@ -112,6 +123,49 @@ class Run:
         pixels = coords if weights is None else (coords, weights)
         return np.asarray(self._render(self.variables, pixels, (w, noise)))
 
+    def images(
+        self,
+        w: jax.Array,
+        size: tuple[int, int] | None = None,
+        *,
+        noise: jax.Array | None = None,
+        transform: jax.Array | None = None,
+    ) -> np.ndarray:
+        """`[B, H, W, C]` around [-1, 1] in the styles w as of `styles`, of any generator.
+
+        `size` and `noise` as in `sample` and `render`; `transform`: `[3, 3]` or `[B, 3, 3]`, see
+        `StyleGAN3Generator.synthesize`.
+
+        Raises:
+          UserError: a size that the generator does not have.
+        """
+        height, width = size or self.frame
+        if hasattr(self.generator, 'points'):
+            rgb = self.render(self.generator.points(height, width), w, noise=noise)
+            return rgb.reshape(-1, height, width, rgb.shape[-1])
+        check_frame(self.generator, (height, width))
+        options = self.options(w.shape[0], noise=noise, transform=transform)
+        return np.asarray(self._synthesize(self.variables, w, options))
+
+    def options(
+        self,
+        count: int,
+        *,
+        noise: jax.Array | None = None,
+        transform: jax.Array | None = None,
+    ) -> dict[str, jax.Array]:
+        """Those of `synthesize` that were given, for `count` images; noise where it is needed."""
+        if noise is None and getattr(self.generator, 'noise', 'none') == 'random':
+            noise = image_keys(0, np.arange(count, dtype=np.int32))
+        given = {'noise': noise, 'transform': transform}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @functools.cached_property
+    def _synthesize(self) -> Any:
+        whole = functools.partial(synthesize_whole, self.generator, mesh=self.mesh)
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        return jax.jit(whole, out_shardings=everywhere)
+
     @functools.cached_property
     def _render(self) -> Any:
         return jax.jit(make_render(self.generator, self.mesh))
@@ -119,7 +173,8 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class LikelihoodRun:
-    """A model of the PixelCNN family with its weights, on all devices of this machine.
+    """A model of the PixelCNN family, or an auto-encoder, with its weights, on all devices of this
+    machine.
 
     Attributes:
       source: where it came from, for messages.
@@ -129,7 +184,7 @@ class LikelihoodRun:
     """
 
     source: str
-    objective: Likelihood
+    objective: Fit
     variables: PyTree
     mesh: Mesh
     step: int
@@ -199,11 +254,17 @@ def _refuse(name: str, value: float) -> None:
         raise UserError(f'{name} must be left out: the model has none, got {value}')
 
 
-def restore(workdir: str | pathlib.Path, *, ema: bool = True) -> Run | LikelihoodRun:
-    """The newest checkpoint of `workdir`, or the imported weights that it holds.
+def restore(
+    workdir: str | pathlib.Path, *, ema: bool = True, step: int | None = None, best: bool = False
+) -> Run | LikelihoodRun:
+    """A checkpoint of `workdir`, or the imported weights that it holds.
+
+    Args:
+      step: of the checkpoint; None: the newest.
+      best: of those that `config.best` keeps.
 
     Raises:
-      UserError: no run, or no checkpoint yet.
+      UserError: no run, or no checkpoint yet, or not of that step.
     """
     folder = pathlib.Path(workdir).expanduser()
     config = read_config(folder)
@@ -212,28 +273,37 @@ def restore(workdir: str | pathlib.Path, *, ema: bool = True) -> Run | Likelihoo
     plan = JitPlan(make_mesh())
     objective = tasks.make_objective(config)
     shapes = jax.eval_shape(objective.init_state, jax.random.key(0))
-    found = None
-    if (folder / 'checkpoints').is_dir():
-        checkpoints = Checkpoints(folder / 'checkpoints')
-        found = checkpoints.restore_latest(shapes, plan.state_sharding())
-        checkpoints.close()
+    found = newest_state(folder, shapes, plan.state_sharding(), step=step, best=best)
     if found is None:
-        raise UserError(f'workdir {str(workdir)!r} has no checkpoint yet')
+        kind = 'best checkpoint: config.best says by which metric' if best else 'checkpoint yet'
+        raise UserError(f'workdir {str(workdir)!r} has no {kind}')
     step, state = found
-    common = dict(
-        source=str(workdir),
-        variables=objective.sampling_variables(state, ema=ema),
-        mesh=plan.mesh,
-        step=step,
-        config=config,
-    )
-    if isinstance(objective, Likelihood):
+    variables = objective.sampling_variables(state, ema=ema)
+    return of_objective(objective, variables, str(workdir), plan.mesh, step, config)
+
+
+def of_objective(
+    objective: Objective, variables: PyTree, source: str, mesh: Mesh, step: int, config: ConfigDict
+) -> Run | LikelihoodRun:
+    """A model in training, ready to draw from, with `variables` as of `sampling_variables`."""
+    common = dict(source=source, variables=variables, mesh=mesh, step=step, config=config)
+    if isinstance(objective, Fit):
         return LikelihoodRun(objective=objective, **common)
     return Run(
         generator=objective.generator,
         frame=objective.frame or objective.generator.frame,
         **common,
     )
+
+
+def each_checkpoint(workdir: str | pathlib.Path, *, ema: bool = True) -> Iterator[Run]:
+    """The generator of a run at each of its checkpoints, the oldest first.
+
+    Raises:
+      UserError: no run, or no checkpoint that can be read.
+    """
+    for step in saved_steps(pathlib.Path(workdir).expanduser()):
+        yield restore(workdir, ema=ema, step=step)
 
 
 def from_weights(path: str | pathlib.Path, *, ema: bool = True) -> Run:

@@ -1,4 +1,4 @@
-"""Starting a run from the weights of another, e.g. a smaller one (CIPS: FFHQ-1024 from FFHQ-256).
+"""Starting a run from the weights of another: transfer learning, or a larger image (CIPS).
 
 The generator must be the same but for the grid of its coordinate embedding: a table of another size
 is interpolated, one of the same size kept (the paper's way: a grid of 256² read between its entries
@@ -17,11 +17,11 @@ from ml_collections import ConfigDict
 from jaxgen import tasks
 from jaxgen.errors import UserError
 from jaxgen.interop import imported
-from jaxgen.objectives.adversarial import AdversarialState
+from jaxgen.objectives.adversarial_base import AdversarialState
 from jaxgen.ops import coords
 from jaxgen.ops.interpolate import bilinear
 from jaxgen.parallel.plan import Plan
-from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.checkpoint import newest_state
 from jaxgen.training.workdir import read_config
 
 PyTree = Any
@@ -44,7 +44,7 @@ def warm_start(
     Raises:
       UserError: there is no such run, or its generator is another one.
     """
-    workdir, ring = config.init_from, config.model.cylindrical
+    workdir, ring = config.init_from, config.model.get('cylindrical', False)
     weights = _read(workdir, plan)
     own = jax.device_get(state)
     generator = _same_generator(weights['generator'], own.generator.params, workdir, ring)
@@ -83,11 +83,7 @@ def _read(workdir: str, plan: Plan) -> dict[str, PyTree]:
             'stats': ema['stats'],
         }
     shapes = jax.eval_shape(tasks.make_objective(config).init_state, jax.random.key(0))
-    found = None
-    if (folder / 'checkpoints').is_dir():
-        checkpoints = Checkpoints(folder / 'checkpoints')
-        found = checkpoints.restore_latest(shapes, plan.state_sharding())
-        checkpoints.close()
+    found = newest_state(folder, shapes, plan.state_sharding())
     if found is None:
         raise UserError(f'init_from: {workdir!r} has no checkpoint yet')
     state = jax.device_get(found[1])

@@ -21,12 +21,16 @@ from jaxgen.errors import UserError
 MODEL_FIELDS = ('task', 'model.', 'discriminator.')
 # Not of the model but of how it is computed.
 COMPUTATION_FIELDS = ('.dtype', '.remat')
-# Fields that older runs (all adversarial) lack, with what they did without them.
+# Fields that older runs of CIPS, the only network then, lack, with what they did without them.
 LATER_FIELDS = {
+    'model.network': 'cips',
     'init_from': '',
     'data.size': 0,
     'data.patch': 0,
     'model.cylindrical': False,
+    'evaluate.metrics': '',
+    'evaluate.metrics_every': 0,
+    'evaluate.best': '',
 }
 
 
@@ -66,9 +70,10 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     # A run, and not converted weights.
     if 'steps' in config and config.get('task') == 'adversarial':
         known = flatten(config)
-        config.update_from_flattened_dict(
-            {name: value for name, value in LATER_FIELDS.items() if name not in known}
-        )
+        if known.get('model.network', 'cips') == 'cips':
+            config.update_from_flattened_dict(
+                {name: value for name, value in LATER_FIELDS.items() if name not in known}
+            )
     return config.lock()
 
 

@@ -13,9 +13,27 @@ APPS = {
     'style_mixing': ('.png', []),
     'interpolate': ('.png', []),
     'analyse': ('', ['--only=partition']),  # its --out is a folder
+    'transform': ('.png', ['--motion=walk', '--frames=3']),
+    'feature_maps': ('.png', ['--layers=block_16', '--frames=2']),
+    'resolution_usage': ('.png', ['--num=3']),
 }
+# On which of the folders, where not on 'plain'.
+FOLDERS = {
+    'panorama': 'ring',
+    'transform': 'stylegan2',
+    'feature_maps': 'stylegan2',
+    'resolution_usage': 'stylegan2',
+}
+# Files beside the picture.
+BESIDE = {'resolution_usage': ['picture.npz']}
 of_pictures = pytest.mark.parametrize(
     'app', [name for name in APPS if APPS[name][0]], indirect=True
+)
+
+
+# Those with any size.
+sized = pytest.mark.parametrize(
+    'app', [name for name in APPS if 'stylegan' not in FOLDERS.get(name, '')], indirect=True
 )
 
 
@@ -41,7 +59,7 @@ def refused(commands, app, tmp_path):
 
 
 def kind(app):
-    return 'ring' if app == 'panorama' else 'plain'
+    return FOLDERS.get(app, 'plain')
 
 
 def test_without_a_model_or_with_two(refused):
@@ -64,9 +82,10 @@ def test_a_model_of_another_kind(refused, tmp_path, folders):
     config = (folders['plain'] / 'config.json').read_text()
     (folder / 'config.json').write_text(config.replace('"adversarial"', '"diffusion"'))
     refused(("'diffusion'", "'adversarial'"), f'--workdir={folder}')
-    refused(('GatedPixelCNN', 'needs a CIPS generator'), f'--workdir={folders["pixelcnn"]}')
+    refused(('GatedPixelCNN', 'needs a', 'generator'), f'--workdir={folders["pixelcnn"]}')
 
 
+@sized
 @pytest.mark.parametrize('size', ['0', '0x5', '5x0', '-3', '4x-4', 'big', '', '1.5'])
 def test_a_size_that_is_none(refused, app, folders, size):
     words = ('--size', 'WIDTHxHEIGHT', repr(size))
@@ -112,12 +131,14 @@ def test_the_file_is_there_and_nothing_beside_it(commands, app, folders, tmp_pat
     suffix, needed = APPS[app]
     out = tmp_path / 'new' / 'folder' / f'picture{suffix}'
     model = f'--workdir={folders[kind(app)]}'
-    done = commands.run(f'jaxgen.apps.{app}', f'--out={out}', model, *needed, '--size=16x12')
+    size = [] if 'stylegan' in kind(app) else ['--size=16x12']
+    done = commands.run(f'jaxgen.apps.{app}', f'--out={out}', model, *needed, *size)
     assert done.code == 0, done.err
     assert str(out) in done.out
     with Image.open(out) as picture:
         assert min(picture.size) >= 12
-    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    names = sorted([out.name, *BESIDE.get(app, [])])
+    assert sorted(path.name for path in out.parent.iterdir()) == names
 
 
 def test_help_says_what_the_app_does_and_takes(commands, app):

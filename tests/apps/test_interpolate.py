@@ -64,6 +64,28 @@ def test_a_path_goes_through_all_keys_and_back_to_the_first():
     )
 
 
+def test_a_spline_goes_through_all_keys_without_corners():
+    keys = np.random.default_rng(2).normal(size=(5, 2, 3))
+    way = interpolate.spline(keys, 50)
+    assert way.shape == (5, 50, 2, 3)
+    np.testing.assert_allclose(way[:, 0], keys, atol=1e-6)
+
+    def turns(way):
+        slope = np.diff(np.concatenate(way), axis=0, append=way[:1, 0])
+        return np.diff(slope, axis=0, prepend=slope[-1:]).reshape(5, 50, 2, 3)
+
+    # The slope turns at the keys as it does just beside them.
+    found = turns(way)
+    np.testing.assert_allclose(found[:, 0], found[:, 1], atol=0.05 * np.abs(found).max())
+    assert np.abs(turns(interpolate.path(keys, 50))).max() > 10 * np.abs(found).max()
+
+
+def test_a_circle_of_keys_gives_nearly_a_circle():
+    angle = 2 * np.pi * np.arange(8) / 8
+    way = interpolate.spline(np.stack([np.cos(angle), np.sin(angle)], axis=1), 9)
+    np.testing.assert_allclose(np.linalg.norm(way, axis=-1), 1, atol=2e-3)
+
+
 @pytest.mark.parametrize('size', [(6, 5), (300, 300)])
 def test_images_drawn_one_by_one_are_those_drawn_together(run, size):
     _, w = run.styles(range(3))
@@ -112,6 +134,22 @@ def test_the_video_has_every_step_once(interpolated):
     assert sum(durations) == 12 * 50
     assert video.size == (6, 5)
     assert video.info['loop'] == 0
+
+
+def test_a_row_of_a_convolutional_generator_begins_with_its_image(interpolated, stylegans):
+    grid = np.asarray(interpolated('--num=2', '--steps=2', '--smooth', folder='stylegan3'), int)
+    images = grid.reshape(2, 16, 3, 16, 3).transpose(0, 2, 1, 3, 4)
+    keys = to_uint8(stylegans['stylegan3'].sample(2))
+    assert np.abs(images[:, 0] - keys).max() <= 1
+    assert np.abs(images[:, 1] - images[:, 0]).max() > 1
+
+
+def test_a_video_of_small_images_repeats_their_pixels(interpolated):
+    flags = ['--num=2', '--steps=1', '--space=z']
+    video = interpolated(*flags, name='a.gif', folder='stylegan2')
+    assert video.size == (256, 256)
+    pixels = np.asarray(video.convert('RGB'))
+    np.testing.assert_array_equal(pixels, pixels[::16, ::16].repeat(16, 0).repeat(16, 1))
 
 
 def test_classes_cannot_be_blended_in_z(commands, folders, interpolated, tmp_path):

@@ -17,6 +17,11 @@ def environment(monkeypatch, tmp_path):
     monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '1')
     monkeypatch.setenv('JAXGEN_DATA_DIR', str(tmp_path / 'data'))
     monkeypatch.setenv('JAXGEN_NOTEBOOK_STEPS', '2')
+    monkeypatch.setenv('JAXGEN_NOTEBOOK_VARIANT', 'smoke')
+    # The regularisers take longest to compile.
+    fields = ('r1_every', 'path_length_every')
+    flags = ' '.join(f'--config.loss.{field}=0' for field in fields)
+    monkeypatch.setenv('JAXGEN_NOTEBOOK_FLAGS', flags)
     monkeypatch.setenv('JAXGEN_NOTEBOOK_WORKDIR', str(tmp_path / 'run'))
 
 

@@ -126,7 +126,7 @@ def test_who_comes_second_leaves_the_first_set_as_it_is(few, tmp_path):
     open_source('photographs/coffee', data_dir=str(tmp_path))
     (info,) = tmp_path.glob('**/dataset_info.json')
     before = info.stat()
-    sources._prepare_photographs('coffee', tmp_path, info.parent)
+    sources._prepare(photographs.Photographs, 'coffee', 'photographs/coffee', tmp_path, info.parent)
     assert info.stat() == before
     assert os.listdir(tmp_path) == ['photographs']
 

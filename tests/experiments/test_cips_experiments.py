@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import cips_runs
+from experiments import runs as running
 from jaxgen.data.prepare import prepare
 from tests import tiny
 
@@ -60,23 +60,12 @@ def quick(tmp_path_factory):
 
 
 @pytest.fixture
-def experiment(monkeypatch, commands, runs):
-    """Runs an experiment in this process, its commands in forked ones; gives its folder."""
+def experiment(run_smoke, runs):
+    """Runs an experiment; gives the modules that it started, and its files."""
 
     def run(name, *flags):
-        started = []
-
-        def start(module, *arguments):
-            started.append(module)
-            child = commands.run(module, *arguments)
-            assert child.code == 0, f'{module}: {child.err}'
-            return 0
-
-        monkeypatch.setattr(cips_runs, 'start', start)
-        module = importlib.import_module(f'experiments.cips_{name}.run')
-        module.main(['--smoke', f'--runs={runs}', *flags])
-        folder = runs / 'experiments' / f'cips_{name}_smoke'
-        return started, {path.name: path for path in folder.rglob('*') if path.is_file()}
+        started, files = run_smoke(f'cips_{name}', runs, *flags)
+        return [module for module, *_ in started], files
 
     return run
 
@@ -113,7 +102,7 @@ def test_runs_on_a_finished_run(experiment, name, app, files):
 def test_the_panorama_is_trained_and_goes_round(experiment, runs, quick):
     started, made = experiment('panorama', *quick, '--config.evaluate_every=0')
     assert started == ['jaxgen.train', 'jaxgen.apps.panorama']
-    assert cips_runs.finished(runs / 'cips-panorama_smoke')
+    assert running.finished(runs / 'cips-panorama_smoke')
     assert_pictures(made, '0.png', '0.gif')
     started, _ = experiment('panorama')
     assert started == ['jaxgen.apps.panorama']
@@ -143,7 +132,7 @@ def test_the_main_table_starts_the_large_run_from_the_small_one(monkeypatch, run
         (folder / 'metrics.jsonl').write_text('{"step": 7, "fid": 12.5}\n{"step": 7, "swd": 0.5}\n')
         return 0
 
-    monkeypatch.setattr(cips_runs, 'start', start)
+    monkeypatch.setattr(running, 'start', start)
     module = importlib.import_module('experiments.cips_fid.run')
     flags = [f'--runs={tmp_path}', '--only=ffhq1024', '--config.data.dir=d']
     module.main(flags)
@@ -176,7 +165,7 @@ def test_every_folder_says_claim_command_published_and_measured(folder):
 
 
 def test_a_failing_command_ends_the_experiment_with_its_exit_code(monkeypatch, tmp_path):
-    monkeypatch.setattr(cips_runs, 'start', lambda *_: 2)
+    monkeypatch.setattr(running, 'start', lambda *_: 2)
     module = importlib.import_module('experiments.cips_encodings.run')
     with pytest.raises(SystemExit) as stopped:
         module.main([f'--workdir={tmp_path}'])

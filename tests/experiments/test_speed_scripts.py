@@ -23,9 +23,21 @@ def run(monkeypatch, capsys):
     return run_script
 
 
-@pytest.mark.parametrize('script', ['forward.py', 'train_step.py', 'loop.py', 'startup.py'])
+@pytest.mark.parametrize(
+    'script',
+    [
+        'forward.py',
+        'train_step.py',
+        'loop.py',
+        'startup.py',
+        'sampler.py',
+        'pixelcnn_step.py',
+        'stylegan.py --networks=stylegan2',
+        'filters.py --networks=t --layers=3',
+    ],
+)
 def test_every_row_is_a_json_object_with_a_positive_figure(run, script):
-    rows = [json.loads(line) for line in run(script, '--json').splitlines()]
+    rows = [json.loads(line) for line in run(*script.split(), '--json').splitlines()]
     assert rows
     for row in rows:
         assert {'measured', 'jaxgen', 'other', 'ratio', 'machine'} <= set(row)

@@ -142,7 +142,10 @@ def test_the_flags_reach_the_config(commands, tmp_path, flag, field, value):
         ({'g': {'emb.input': ONES}, 'd': {}}, 'without g_ema'),
         ({'emb.input': ONES}, "'emb.input' must have 4 dimensions"),
         ({'lff.ffm.conv.weight': ONES}, "'emb.input' is missing"),
-        ({'g_ema': {'emb.input': 'text'}}, "'emb.input' must be an array of floats"),
+        (
+            {'g_ema': {'emb.input': 'text'}},
+            "'emb.input' of the generator must be an array of floats",
+        ),
         ({1: ONES, 'emb.input': ONES}, 'names as keys'),
         ({1: 2}, 'of 1 entries (1)'),
     ],

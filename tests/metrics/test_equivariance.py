@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from jaxgen.metrics import equivariance, warps
+from jaxgen.models.stylegan2 import StyleGAN2Generator
+from jaxgen.models.stylegan3 import StyleGAN3Generator
 
 SIZE = 32
 NOISE = np.random.default_rng(0).uniform(-1, 1, (2, SIZE, SIZE, 3)).astype(np.float32)
@@ -133,3 +135,74 @@ def test_transforms_are_within_their_bounds():
     assert np.abs(angles).max() <= np.pi
     whole = np.array([t.whole for t in draws]) * SIZE
     np.testing.assert_allclose(whole, np.round(whole), atol=1e-5)
+
+
+def moved_constant(variables, matrix):
+    """StyleGAN2 with its 4×4 constant read at moved places, the border repeated."""
+    places = (jnp.arange(4) + 0.5) / 4 - 0.5
+    x, y = jnp.meshgrid(places, places)
+    x, y = (matrix[i, 0] * x + matrix[i, 1] * y + matrix[i, 2] for i in (0, 1))
+    at = [(v + 0.5) * 4 - 0.5 for v in (y, x)]
+    read = jax.vmap(
+        lambda c: jax.scipy.ndimage.map_coordinates(c, at, order=1, mode='nearest'), -1, -1
+    )
+    params = variables['params']
+    return {**variables, 'params': {**params, 'constant': read(params['constant'])}}
+
+
+def untrained(model):
+    """`matrix -> images`, four of deviation 1/2, of an untrained generator."""
+    z = jax.random.normal(jax.random.key(1), (4, model.latent))
+    variables = jax.jit(model.init)(jax.random.key(0), z)
+    w = model.apply(variables, z, method='mapping')
+
+    @jax.jit
+    def render(matrix):
+        if isinstance(model, StyleGAN2Generator):
+            return model.apply(moved_constant(variables, matrix), w, method='synthesize')
+        return model.apply(variables, w, matrix, method='synthesize')
+
+    scale = 0.5 / jnp.std(render(jnp.eye(3)))
+    return lambda matrix: scale * render(matrix)
+
+
+@jax.jit
+def wanted(transforms):
+    """The matrices of which `measure` wants images, in order."""
+    asked = []
+
+    def render(matrix):
+        asked.append(matrix)
+        return jnp.zeros((1, SIZE, SIZE, 1))
+
+    equivariance.measure(render, transforms)
+    return asked
+
+
+@jax.jit
+def errors_of(images, transforms):
+    images = iter(images)
+    return equivariance.measure(lambda _: next(images), transforms)
+
+
+def test_untrained_stylegan3_r_is_far_above_stylegan2():
+    """The published code (tests/golden/stylegan, eq_metrics_r): 98 dB, 66 dB and 68 dB."""
+    small = dict(size=SIZE, latent=8, style=8, mapping_layers=2)
+    models = {
+        'stylegan2': StyleGAN2Generator(**small, channel_base=128, channel_max=8, noise='none'),
+        'stylegan3': StyleGAN3Generator(
+            **small, channel_base=320, channel_max=16, num_layers=6, kernel_size=1, radial=True
+        ),
+    }
+    found = {}
+    for name, model in models.items():
+        render, batches = untrained(model), []
+        for seed in range(3):
+            transforms = equivariance.draw(jax.random.key(seed), SIZE)
+            batches.append(errors_of([render(m) for m in wanted(transforms)], transforms))
+        sums = jax.tree.map(lambda *parts: sum(map(np.float64, parts)), *batches)
+        found[name] = {metric: equivariance.decibels(error) for metric, error in sums.items()}
+    # The margins seen are 85, 49 and 52 dB.
+    for metric, margin in {'eqt_int': 70, 'eqt_frac': 40, 'eqr': 40}.items():
+        assert found['stylegan3'][metric] > found['stylegan2'][metric] + margin
+        assert found['stylegan2'][metric] < 25

@@ -73,12 +73,16 @@ def test_a_common_vector_far_away_changes_no_decision():
     np.testing.assert_allclose(found, pr.precision_recall(real, generated), atol=0.02)
 
 
-def test_half_precision_is_that_of_features_and_radii():
+def test_half_precision_is_that_of_features_radii_and_distances():
     real, generated = cloud(10, 60), cloud(11, 50, at=0.5)
     rounded = [x.astype(np.float16).astype(np.float32) for x in (real, generated)]
     radii = [pr.radii(x).astype(np.float16) for x in rounded]
-    inside = pr.membership(rounded[1], rounded[0], radii[0])[0] > 0
+    inside = pr.membership(rounded[1], rounded[0], radii[0], half=True)[0] > 0
     assert pr.precision_recall(real, generated, half=True).precision == inside.mean()
+    # Beyond the ball by less than float16 can tell.
+    probe, ball, radius = np.array([[1.0002]]), np.array([[0.0]]), np.ones(1)
+    assert pr.membership(probe, ball, radius)[0] == 0
+    assert pr.membership(probe, ball, radius, half=True)[0] == 1
 
 
 def test_too_few_points_are_refused():

@@ -74,6 +74,25 @@ def test_gradients_reach_every_parameter(started):
     assert all(jax.tree.leaves(changed))
 
 
+def test_with_remat_every_block_is_recomputed_and_the_parameters_are_the_same(started):
+    model, variables, pixels = started
+    again = model.clone(remat=True)
+    shapes = jax.eval_shape(again.init, jax.random.key(0), pixels)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
+    steps = jax.make_jaxpr(again.apply)(variables, pixels).eqns
+    names = [step.primitive.name for step in steps]
+    # Pairs of blocks at three resolutions: 1, 1, 1 on the way up and 1, 2, 2 down.
+    assert names.count('checkpoint') + names.count('remat2') == 2 * 8
+
+
+def test_images_of_four_pixels_a_side_start_in_scale_though_a_coarse_map_is_empty():
+    model = tiny.plus_plus(features=2)
+    pixels = jnp.asarray(tiny.images(model, 8, (4, 4)))
+    variables = jax.jit(model.init)(jax.random.key(0), pixels)
+    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(variables)) < 1e3
+    assert float(jnp.abs(jax.jit(model.apply)(variables, pixels)).max()) < 100
+
+
 def test_dropout_is_each_examples_own(started):
     model, variables, pixels = started
     keys = jax.random.split(jax.random.key(1), len(pixels))

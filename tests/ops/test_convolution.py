@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen.ops import convolution
 from jaxgen.ops.convolution import conv2d_resample, convolve
 from jaxgen.ops.upfirdn2d import (
     add_padding,
@@ -140,3 +141,43 @@ def test_resizing_convolutions_have_the_derivatives_of_any_other(stride, padding
         )
     for a, b in zip(*map(jax.tree.leaves, both), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(('side', 'stride'), [(6, 1), (7, 2)])
+def test_with_many_channels_the_derivatives_are_those_of_any_other(monkeypatch, side, stride):
+    """The kernel's gradient is a product for each tap then, also under R1's second derivative."""
+    monkeypatch.setattr(convolution, '_is_wide', lambda y, kernel: True)
+    kernel = RNG.normal(size=(3, 3, 4, 5))
+    padding = ((1, 1), (1, 1)) if stride == 1 else ((0, 0), (0, 0))
+
+    def ours(x, kernel):
+        return convolve(x, kernel, stride=stride, padding=padding)
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        )
+
+    def derivatives(apply):
+        def loss(x, kernel):
+            return jnp.sum(jnp.sin(apply(x, kernel)))
+
+        def penalty(kernel):
+            return jnp.sum(jax.grad(loss)(x, kernel) ** 2)
+
+        return jax.jit(lambda: (*jax.grad(loss, (0, 1))(x, kernel), jax.grad(penalty)(kernel)))
+
+    with jax.enable_x64(True):
+        x, kernel = jnp.asarray(RNG.normal(size=(2, side, side, 4))), jnp.asarray(kernel)
+        assert derivatives(ours).lower().as_text().count('dot_general') >= 9
+        for a, b in zip(derivatives(ours)(), derivatives(plain)(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_many_are_256_channels_on_a_thousand_pixels():
+    def wide(side, channels):
+        return convolution._is_wide(jnp.zeros((1, side, side, 1)), jnp.zeros((3, 3, *channels)))
+
+    assert wide(32, (256, 512))
+    assert not wide(31, (512, 512))
+    assert not wide(64, (512, 255))

@@ -74,7 +74,7 @@ def one(train, tmp_path_factory):
 
 @pytest.fixture(
     scope='module',
-    params=[('jit', 1), ('jit', 2), ('pmap', 1)],
+    params=[('jit', 2), ('pmap', 1)],
     ids=lambda each: '-'.join(map(str, each)),
 )
 def two(train, request, tmp_path_factory):

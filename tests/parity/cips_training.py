@@ -12,8 +12,9 @@ import numpy as np
 import optax
 
 from jaxgen.interop.cips_names import generator_names, noise_modules
-from jaxgen.objectives.adversarial import Adversarial, AdversarialState, Learner
-from jaxgen.objectives.base import train_step
+from jaxgen.objectives.adversarial import Adversarial
+from jaxgen.objectives.adversarial_base import AdversarialState
+from jaxgen.objectives.base import Learner, train_step
 from jaxgen.objectives.optim import lazy_adam
 from tests.parity.cases import nhwc, pixels
 from tests.parity.cips_discriminator import discriminator_from, names_from

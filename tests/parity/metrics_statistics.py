@@ -120,6 +120,13 @@ def path_length(case):
 
 
 def path_points(case):
+    if 'in/a' in case:  # as the StyleGAN folder has it
+        a, b, t = (jnp.asarray(case[f'in/{name}']) for name in 'abt')
+        t = t[:, 0]
+        case.check('out/slerp', perceptual_path.slerp(a, b, t))
+        case.check('out/slerp_eps', perceptual_path.slerp(a, b, t + perceptual_path.EPSILON))
+        case.check('out/lerp', perceptual_path.lerp(a, b, t))
+        return
     a, b, t = (jnp.asarray(case[f'in_{name}']) for name in 'abt')
     for name, steps in (('t', t), ('t_eps', t + case.config['epsilon'])):
         case.check(f'out_slerp_{name}', perceptual_path.slerp(a, b, steps))

@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
+from jaxgen.interop.stylegan_names import stylegan3_modules
 from jaxgen.metrics import equivariance, warps
 from tests.parity.cases import nchw, nhwc
 from tests.parity.stylegan_cases import Checker, cases_of
-from tests.parity.stylegan_names import stylegan3_modules
 from tests.parity.stylegan_networks import read, stylegan3_from
 
 OPERATORS = {

@@ -4,6 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.interop.stylegan_names import (
+    STYLEGAN2,
+    discriminator_modules,
+    stylegan3_modules,
+    to_published,
+    to_variables,
+)
 from jaxgen.losses.adversarial import discriminator_logistic, generator_non_saturating
 from jaxgen.losses.gradient_penalty import r1
 from jaxgen.losses.noise_correlation import noise_correlation, normalize_noise
@@ -14,13 +21,6 @@ from jaxgen.ops.blur import blur, blur_taps
 from jaxgen.ops.styles import style_statistics
 from tests.parity.cases import NEGLIGIBLE, nchw, nhwc
 from tests.parity.stylegan_cases import Checker
-from tests.parity.stylegan_names import (
-    STYLEGAN2,
-    discriminator_modules,
-    stylegan3_modules,
-    to_published,
-    to_variables,
-)
 from tests.parity.stylegan_networks import discriminator_from, stylegan2_from, stylegan3_from
 
 

@@ -6,6 +6,14 @@ import re
 import jax
 import numpy as np
 
+from jaxgen.interop.stylegan_names import (
+    MAPPING,
+    STYLEGAN2,
+    discriminator_modules,
+    stylegan3_modules,
+    to_published,
+    to_variables,
+)
 from jaxgen.models import stylegan2, stylegan3
 from jaxgen.models.discriminator import Discriminator, tapered_channels
 from jaxgen.models.stylegan3_plan import LayerSpec
@@ -14,14 +22,6 @@ from jaxgen.nn.mapping import MappingNetwork
 from jaxgen.ops.upfirdn2d import setup_filter
 from tests.parity.cases import nchw, nhwc, value_and_gradients
 from tests.parity.stylegan_cases import Checker
-from tests.parity.stylegan_names import (
-    MAPPING,
-    STYLEGAN2,
-    discriminator_modules,
-    stylegan3_modules,
-    to_published,
-    to_variables,
-)
 
 FIR = (1, 3, 3, 1)
 WHOLE_BATCH = 2**30

@@ -45,12 +45,14 @@ def objective(plan, **fields):
     )
 
 
-def run(folder, data, plan=None, steps=6, evaluate=lambda state: {}, problem=None, **fields):
+def run(
+    folder, data, plan=None, steps=6, evaluate=lambda state: {}, problem=None, sample=None, **fields
+):
     plan = plan or JitPlan(make_mesh())
     often = dict(log_every=2, sample_every=3, checkpoint_every=2, samples=8)
     config = tiny.config(steps=steps, **often | fields)
     problem = problem or objective(plan)
-    sample = make_sample(config, problem, plan)
+    sample = sample or make_sample(config, problem, plan)
     folder.mkdir(exist_ok=True)
     return train(config, folder, problem, plan, data, sample, evaluate)
 
@@ -124,6 +126,24 @@ def test_a_signal_stops_after_the_step_and_its_old_meaning_comes_back(tmp_path, 
     assert int(state.step) == 2
     assert 'stopped on request at step 2; everything is saved' in capsys.readouterr().out
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_stylegan_goes_on_bitwise_with_its_path_lengths_and_its_augmentation(tmp_path):
+    rng = np.random.default_rng(0)
+    images = Images({'image': rng.integers(0, 256, (16, 16, 3), np.uint8)} for _ in range(16))
+    images.image_shape = (16, 16, 3)
+    data = Data(images, images, Pipeline(images, batch_size=8, seed=0))
+    plan = JitPlan(make_mesh(devices=jax.devices()[:1]))
+    problem = tiny.stylegan(plan.layout, batch_size=8, blur_sigma=0.0)
+    options = dict(problem=problem, sample=lambda state: np.zeros((4, 16, 16, 3)))
+    whole = run(tmp_path / 'whole', data, plan, 5, **options)
+    at_three = run(tmp_path / 'stopped', data, plan, 3, **options)
+    assert float(at_three.path_length_mean) > 0
+    assert float(at_three.augment_p) != 0.5
+    assert float(at_three.augment_signs.count) > 0
+    continued = run(tmp_path / 'stopped', data, plan, 5, **options)
+    for (path, a), (_, b) in zip(*map(jax.tree.leaves_with_path, (whole, continued)), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
 
 
 def test_a_nan_in_the_data_stops_with_its_step_and_the_last_good_checkpoint(tmp_path, data):

@@ -1,4 +1,4 @@
-"""What the experiments on CIPS share: training a variant unless it is there, running commands.
+"""What all experiments that train share: training a variant unless it is there, running commands.
 
     python -m experiments.cips_spectra.run --smoke
 
@@ -33,18 +33,22 @@ class Experiment:
     training: Sequence[str]
     rows: Sequence[str]
 
-    def run(self, variant: str) -> str:
-        """The run that is studied: --workdir, or else that of configs/cips.py:VARIANT."""
-        return self.workdir or self.trained(variant)
+    def run(self, variant: str, *, config: str = 'cips') -> str:
+        """The run that is studied: --workdir, or else that of configs/CONFIG.py:VARIANT."""
+        return self.workdir or self.trained(variant, config=config)
 
-    def trained(self, variant: str, *flags: str) -> str:
-        """The folder of a finished run of configs/cips.py:VARIANT, trained if it is not there."""
+    def trained(self, variant: str, *flags: str, config: str = 'cips') -> str:
+        """The folder of a finished run of configs/CONFIG.py:VARIANT, trained if it is not there."""
         variant += '_smoke' if self.smoke else ''
-        folder = self.runs / f'cips-{variant}'
+        folder = self.runs / f'{config}-{variant}'
         if not finished(folder):
-            config = f'--config=configs/cips.py:{variant}'
+            config = f'--config=configs/{config}.py:{variant}'
             command('jaxgen.train', config, f'--workdir={folder}', *flags, *self.training)
         return str(folder)
+
+    def evaluate(self, workdir: str, metrics: str, *flags: str) -> None:
+        """Runs jaxgen.evaluate on a run, which adds `metrics` to its log."""
+        command('jaxgen.evaluate', f'--workdir={workdir}', f'--metrics={metrics}', *flags)
 
     def app(self, name: str, workdir: str, out: str, *flags: str) -> None:
         """Runs jaxgen.apps.NAME on a run; `out` is a name in the experiment's folder."""
