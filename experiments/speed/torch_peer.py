@@ -122,6 +122,14 @@ def discriminate(p: Params, image: torch.Tensor, group: int = 4) -> torch.Tensor
     return dense(p['score'], lrelu(dense(p['final_dense'], x)))[:, 0]
 
 
+def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+    """One step of the optimiser; the loss before it."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
 class Trainer:
     """The published training step. Each method is one of its phases."""
 
@@ -152,21 +160,21 @@ class Trainer:
         with torch.no_grad():
             fake = generate(self.g, self._latents(image), self.coords, self.form)
         real, fake = discriminate(self.d, image), discriminate(self.d, fake)
-        return self._descend(self.adam_d, F.softplus(-real).mean() + F.softplus(fake).mean())
+        return descend(self.adam_d, F.softplus(-real).mean() + F.softplus(fake).mean())
 
     def r1(self, image: torch.Tensor) -> float:
         """R1 at the real images."""
         image = image.detach().requires_grad_()
         score = discriminate(self.d, image).sum()
         (gradient,) = torch.autograd.grad(score, image, create_graph=True)
-        return self._descend(self.adam_d, self.r1_factor * gradient.square().sum() / len(image))
+        return descend(self.adam_d, self.r1_factor * gradient.square().sum() / len(image))
 
     def generator(self, image: torch.Tensor) -> float:
         """Non-saturating loss of G, and the average of its parameters."""
         for p in leaves(self.d):
             p.requires_grad_(False)
         fake = generate(self.g, self._latents(image), self.coords, self.form)
-        value = self._descend(self.adam_g, F.softplus(-discriminate(self.d, fake)).mean())
+        value = descend(self.adam_g, F.softplus(-discriminate(self.d, fake)).mean())
         for p in leaves(self.d):
             p.requires_grad_(True)
         with torch.no_grad():
@@ -175,10 +183,3 @@ class Trainer:
 
     def _latents(self, image: torch.Tensor) -> torch.Tensor:
         return torch.randn(len(image), self.latent)
-
-    @staticmethod
-    def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> float:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss.item()

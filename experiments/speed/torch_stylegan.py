@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch_peer import Params, dense, discriminate, leaves, lrelu, mapping
+from torch_peer import Params, dense, descend, discriminate, leaves, lrelu, mapping
 
 from jaxgen.models.stylegan3_plan import LayerSpec
 
@@ -208,7 +208,7 @@ class Trainer:
         """Non-saturating loss of G."""
         self._require(self.d, False)
         fake = self.generate(self.g, torch.randn(len(image), self.latent))
-        value = self._descend(self.adam_g, F.softplus(-discriminate(self.d, fake)).mean())
+        value = descend(self.adam_g, F.softplus(-discriminate(self.d, fake)).mean())
         self._require(self.d, True)
         return value
 
@@ -222,14 +222,14 @@ class Trainer:
         mean = self.length_mean + 0.01 * (lengths.mean() - self.length_mean)
         self.length_mean = mean.detach()
         penalty = (lengths - mean).square().mean()
-        return self._descend(self.adam_g, penalty * self.length_factor)
+        return descend(self.adam_g, penalty * self.length_factor)
 
     def discriminator(self, image: torch.Tensor) -> float:
         """Logistic loss of D."""
         with torch.no_grad():
             fake = self.generate(self.g, torch.randn(len(image), self.latent))
         real, fake = discriminate(self.d, image), discriminate(self.d, fake)
-        return self._descend(self.adam_d, F.softplus(-real).mean() + F.softplus(fake).mean())
+        return descend(self.adam_d, F.softplus(-real).mean() + F.softplus(fake).mean())
 
     def r1(self, image: torch.Tensor) -> float:
         """R1 at the real images."""
@@ -237,7 +237,7 @@ class Trainer:
         (gradient,) = torch.autograd.grad(
             discriminate(self.d, image).sum(), image, create_graph=True
         )
-        return self._descend(self.adam_d, self.r1_factor * gradient.square().sum() / len(image))
+        return descend(self.adam_d, self.r1_factor * gradient.square().sum() / len(image))
 
     def average_parameters(self, image: torch.Tensor) -> None:
         """EMA of G."""
@@ -248,10 +248,3 @@ class Trainer:
     def _require(params: Params, wanted: bool) -> None:
         for p in leaves(params):
             p.requires_grad_(wanted)
-
-    @staticmethod
-    def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> float:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss.item()

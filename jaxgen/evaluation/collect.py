@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from jaxgen.errors import UserError
 from jaxgen.metrics import stats
+from jaxgen.training.workdir import make_writable
 
 MOMENTS, ROWS = 'moments', 'rows'
 SECONDS = 60.0  # between two saves, of one process
@@ -78,10 +79,7 @@ def open_store(folder: str | pathlib.Path, flag: str) -> pathlib.Path:
     """The folder, made and tried; UserError that names the flag where it can't be written."""
     path = pathlib.Path(folder).expanduser()
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f'.write-test-{os.getpid()}'
-        probe.touch()
-        probe.unlink()
+        make_writable(path)
     except OSError as error:
         raise UserError(f'{str(path)!r} is not writable ({error.strerror}): see {flag}') from error
     return path

@@ -38,13 +38,18 @@ def create(workdir: str) -> pathlib.Path:
     """Makes the folder; UserError where that or writing in it can't be."""
     path = pathlib.Path(workdir).expanduser()
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f'.write-test-{os.getpid()}'
-        probe.touch()
-        probe.unlink()
+        make_writable(path)
     except OSError as error:
         raise UserError(f'workdir {workdir!r} is not writable: {error.strerror}') from error
     return path
+
+
+def make_writable(folder: pathlib.Path) -> None:
+    """Makes the folder and tries it; OSError where that can't be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f'.write-test-{os.getpid()}'
+    probe.touch()
+    probe.unlink()
 
 
 def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
