@@ -20,6 +20,8 @@ _demo and _smoke shrink any variant: panorama_demo, ablation_ne_smoke.
 
 from ml_collections import ConfigDict
 
+from jaxgen.variants import read_variant
+
 # Prepared data set and training steps; the published runs saw about as many images.
 DATA_SETS = {
     'ffhq256': 'ffhq256',
@@ -39,21 +41,11 @@ ABLATIONS = {
     'ablation_sine': dict(activation='sin'),
 }
 VARIANTS = (*DATA_SETS, 'ffhq1024', 'panorama', *ABLATIONS)
-SIZES = ('demo', 'smoke')
 
 
 def get_config(variant: str = 'ffhq256') -> ConfigDict:
     """The config of `variant`."""
-    name, size = variant, ''
-    if variant in SIZES:
-        name, size = 'ffhq256', variant
-    elif variant.endswith(tuple(f'_{size}' for size in SIZES)):
-        name, _, size = variant.rpartition('_')
-    if name not in VARIANTS:
-        raise ValueError(
-            f'variant must be one of {[*VARIANTS, *SIZES]}, perhaps with _demo or _smoke behind, '
-            f'got {variant!r}'
-        )
+    name, size = read_variant(variant, VARIANTS, shrinks='ffhq256')
     config = _paper()
     if name in DATA_SETS:
         config.data.name = DATA_SETS[name]

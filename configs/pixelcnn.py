@@ -34,6 +34,8 @@ CIFAR-10 and MNIST, the encoder's widths and the averaging of parameters are our
 
 from ml_collections import ConfigDict
 
+from jaxgen.variants import read_variant
+
 AUTOENCODERS = ('autoencoder', 'autoencoder_mse')
 VARIANTS = (
     'cifar10',
@@ -44,21 +46,11 @@ VARIANTS = (
     'masked',
     *AUTOENCODERS,
 )
-SIZES = ('demo', 'smoke')
 
 
 def get_config(variant: str = 'cifar10') -> ConfigDict:
     """The config of `variant`."""
-    name, size = variant, ''
-    if variant in SIZES:
-        name, size = 'class_conditional', variant
-    elif variant.endswith(tuple(f'_{size}' for size in SIZES)):
-        name, _, size = variant.rpartition('_')
-    if name not in VARIANTS:
-        raise ValueError(
-            f'variant must be one of {[*VARIANTS, *SIZES]}, perhaps with _demo or _smoke behind, '
-            f'got {variant!r}'
-        )
+    name, size = read_variant(variant, VARIANTS, shrinks='class_conditional')
     config = _gated()
     if name.startswith('imagenet'):
         side = int(name.removeprefix('imagenet'))
@@ -76,7 +68,7 @@ def get_config(variant: str = 'cifar10') -> ConfigDict:
         _autoencoder(config, squared_error=name == 'autoencoder_mse')
     if size:
         _demo(config)
-    if size and (variant in SIZES or name in ('mnist', *AUTOENCODERS)):
+    if size and (variant == size or name in ('mnist', *AUTOENCODERS)):
         _digits(config)
     if size == 'smoke':
         _smoke(config)
@@ -160,6 +152,7 @@ def _masked(config: ConfigDict) -> None:
             first_kernel=7,
             kernel=3,
             dtype='bfloat16',
+            remat=False,
         )
     )
 

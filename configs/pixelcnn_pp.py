@@ -18,22 +18,14 @@ The batch is 8 GPUs × 16 images (from memory); the number of steps is ours.
 
 from ml_collections import ConfigDict
 
+from jaxgen.variants import read_variant
+
 VARIANTS = ('cifar10', 'class_conditional')
-SIZES = ('demo', 'smoke')
 
 
 def get_config(variant: str = 'cifar10') -> ConfigDict:
     """The config of `variant`."""
-    name, size = variant, ''
-    if variant in SIZES:
-        name, size = 'class_conditional', variant
-    elif variant.endswith(tuple(f'_{size}' for size in SIZES)):
-        name, _, size = variant.rpartition('_')
-    if name not in VARIANTS:
-        raise ValueError(
-            f'variant must be one of {[*VARIANTS, *SIZES]}, perhaps with _demo or _smoke behind, '
-            f'got {variant!r}'
-        )
+    name, size = read_variant(variant, VARIANTS, shrinks='class_conditional')
     config = _paper()
     if name == 'class_conditional':
         config.update(dict(data=dict(label=True), model=dict(num_classes=10)))

@@ -26,22 +26,14 @@ a picture takes passes over the whole image until nothing changes.
 
 from ml_collections import ConfigDict
 
+from jaxgen.variants import read_variant
+
 VARIANTS = ('cifar10', 'cifar10_row', 'imagenet32', 'mnist')
-SIZES = ('demo', 'smoke')
 
 
 def get_config(variant: str = 'cifar10') -> ConfigDict:
     """The config of `variant`."""
-    name, size = variant, ''
-    if variant in SIZES:
-        name, size = 'cifar10', variant
-    elif variant.endswith(tuple(f'_{size}' for size in SIZES)):
-        name, _, size = variant.rpartition('_')
-    if name not in VARIANTS:
-        raise ValueError(
-            f'variant must be one of {[*VARIANTS, *SIZES]}, perhaps with _demo or _smoke behind, '
-            f'got {variant!r}'
-        )
+    name, size = read_variant(variant, VARIANTS, shrinks='cifar10')
     config = _paper()
     if name == 'cifar10_row':
         config.model.kind = 'row'
@@ -90,6 +82,7 @@ def _paper() -> ConfigDict:
                 first_kernel=7,
                 kernel=3,
                 dtype='float32',
+                remat=False,
             ),
             optimizer=dict(
                 name='rmsprop', learning_rate=1e-4, beta1=0.0, beta2=0.9, eps=1e-8, decay=1.0

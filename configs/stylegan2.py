@@ -23,6 +23,8 @@ _demo and _smoke shrink any variant: paper_config_a_demo, cifar10_smoke. ADA in 
 
 from ml_collections import ConfigDict
 
+from jaxgen.variants import read_variant
+
 # Presets of the published code: images, batch, minibatch-stddev group, channel base, rate, γ of R1
 # (0: by rule), half-life of the average in thousands of images (0: by rule), its ramp (0: none),
 # mapping layers, millions of images.
@@ -45,21 +47,11 @@ LADDER = {
     'paper_config_a': {'model.normalization': 'instance'},
 }
 VARIANTS = (*PRESETS, *LADDER)
-SIZES = ('demo', 'smoke')
 
 
 def get_config(variant: str = 'ffhq256') -> ConfigDict:
     """The config of `variant`."""
-    name, size = variant, ''
-    if variant in SIZES:
-        name, size = 'ffhq256', variant
-    elif variant.endswith(tuple(f'_{size}' for size in SIZES)):
-        name, _, size = variant.rpartition('_')
-    if name not in VARIANTS:
-        raise ValueError(
-            f'variant must be one of {[*VARIANTS, *SIZES]}, perhaps with _demo or _smoke behind, '
-            f'got {variant!r}'
-        )
+    name, size = read_variant(variant, VARIANTS, shrinks='ffhq256')
     config = _published(dict(zip(COLUMNS, PRESETS.get(name, PAPER), strict=True)))
     if name == 'cifar10':
         config.update(

@@ -1,16 +1,19 @@
 """StyleGAN3 (arXiv 2106.12423): configuration T on FFHQ at 256×256, on a v5e:4x4 slice.
 
-Expected (published): FID / EQ-T / EQ-R of the ladder on FFHQ-U at 256², from memory but for G, T
-and R: E 6.02/24.62/10.97, F 6.35/30.60/10.81, G 4.78/43.90/10.84, H 4.64/45.20/10.61, T
-4.62/63.01/13.12, R 4.50/66.65/40.48. FID on FFHQ-1024: T 2.79, R 3.07. Training took, for 1,000
-images on 8 A100: T 12.29 s at 512², 20.01 s at 1024²; R 14.04 and 23.42 s. Ours are not measured:
-no run of this size has been made. The variant stands after the colon:
+Expected (published): FID / EQ-T / EQ-R of the ladder on FFHQ-U at 256², from memory but for C, D,
+G, T and R: A 5.14, B 4.79/16.23/10.81, C 4.54/15.81/10.84, D 5.21/19.47/10.41, E 6.02/24.62/10.97,
+F 6.35/30.60/10.81, G 4.78/43.90/10.84, H 4.64/45.20/10.61, T 4.62/63.01/13.12, R 4.50/66.65/40.48.
+FID on FFHQ-1024: T 2.79, R 3.07. Training took, for 1,000 images on 8 A100: T 12.29 s at 512²,
+20.01 s at 1024²; R 14.04 and 23.42 s. Ours are not measured: no run of this size has been made.
+The variant stands after the colon:
 
     --config=configs/stylegan3.py      t256: configuration T on FFHQ-256
     r256, t512, r512, t1024, r1024     the same, and R, at other sizes
-    config_e … config_h, config_t, config_r
-                                       the paper's ladder at 256² (A to D are StyleGAN2 on its way
-                                       to E): E has margins and better upsampling, F filtered
+    config_a … config_h, config_t, config_r
+                                       the paper's ladder at 256²: A is StyleGAN2, B has a Fourier
+                                       input, C no noise, D a simpler generator (no mixing, path
+                                       lengths and skips, a shorter mapping, inputs of unit
+                                       magnitude), E margins and better upsampling, F filtered
                                        nonlinearities, G no critical sampling, H a transformed
                                        input, T flexible layers, R rotations too
     demo                               32×32 crops of a photograph, minutes on two cores
@@ -23,6 +26,8 @@ blur of R and the ramp of the average.
 
 from ml_collections import ConfigDict
 
+from jaxgen.variants import read_variant
+
 # Images, batch, channel base (of T; R has twice the channels), rates of G and D, γ of R1.
 COLUMNS = ('name', 'size', 'batch', 'base', 'rate', 'd_rate', 'gamma')
 PRESETS = {
@@ -32,30 +37,43 @@ PRESETS = {
 }
 PAPER = ('ffhq256', 256, 64, 16384, 2.5e-3, 2.5e-3, 1.0)
 R = {'kernel_size': 1, 'radial': True}
-# The paper's ladder: what each rung changes of the one below it in config.model, from T down.
+# The paper's ladder: what each rung changes of the one below it, from T down. Below E stand
+# networks of StyleGAN2.
 LADDER = {
     'config_t': {},
-    'config_h': {'flexible': False},
-    'config_g': {'learned_transform': False},
-    'config_f': {'num_critical': 14},
-    'config_e': {'lrelu_upsampling': 1},
+    'config_h': {'model.flexible': False},
+    'config_g': {'model.learned_transform': False},
+    'config_f': {'model.num_critical': 14},
+    'config_e': {'model.lrelu_upsampling': 1},
+    'config_d': {},
+    'config_c': {
+        'model.architecture': 'skip',
+        'model.mapping_layers': 8,
+        'model.normalize_inputs': False,
+        'loss.path_length_every': 4,
+        'loss.style_mixing': 0.9,
+    },
+    'config_b': {'model.noise': 'random'},
+    'config_a': {'model.fourier_input': False},
 }
+STYLEGAN2_ROWS = ('config_a', 'config_b', 'config_c', 'config_d')
+OF_STYLEGAN3 = (
+    'num_layers',
+    'num_critical',
+    'flexible',
+    'learned_transform',
+    'margin',
+    'kernel_size',
+    'radial',
+    'filter_size',
+    'lrelu_upsampling',
+)
 VARIANTS = (*(k + size for size in PRESETS for k in 'tr'), *sorted(LADDER), 'config_r')
-SIZES = ('demo', 'smoke')
 
 
 def get_config(variant: str = 't256') -> ConfigDict:
     """The config of `variant`."""
-    name, size = variant, ''
-    if variant in SIZES:
-        name, size = 't256', variant
-    elif variant.endswith(tuple(f'_{size}' for size in SIZES)):
-        name, _, size = variant.rpartition('_')
-    if name not in VARIANTS:
-        raise ValueError(
-            f'variant must be one of {[*VARIANTS, *SIZES]}, perhaps with _demo or _smoke behind, '
-            f'got {variant!r}'
-        )
+    name, size = read_variant(variant, VARIANTS, shrinks='t256')
     config = _published(dict(zip(COLUMNS, PRESETS.get(name[1:], PAPER), strict=True)))
     if size:
         _demo(config)
@@ -63,8 +81,11 @@ def get_config(variant: str = 't256') -> ConfigDict:
         _smoke(config)
     if name in LADDER:
         rungs = list(LADDER)
+        if name in STYLEGAN2_ROWS:
+            rungs = rungs[rungs.index('config_d') :]
+            _stylegan2(config)
         for rung in rungs[: rungs.index(name) + 1]:
-            config.model.update(LADDER[rung])
+            config.update_from_flattened_dict(LADDER[rung])
     elif name.startswith('r') or name == 'config_r':
         config.model.update(R)
         config.model.channel_base *= 2
@@ -176,6 +197,23 @@ def _published(preset: dict) -> ConfigDict:
             checkpoint_every=1_000,
             checkpoints_to_keep=3,
             checkpoint_keep_period=50_000,
+        )
+    )
+
+
+def _stylegan2(config: ConfigDict) -> None:
+    """The network of configuration D."""
+    for field in OF_STYLEGAN3:
+        del config.model[field]
+    config.model.update(
+        dict(
+            network='stylegan2',
+            architecture='orig',
+            normalization='demodulation',
+            noise='none',
+            fourier_input=True,
+            normalize_inputs=True,
+            remat=False,
         )
     )
 

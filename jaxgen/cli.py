@@ -1,10 +1,12 @@
 """Command lines: a mistake of the user's is one line on the screen and exit code 2.
 
-Exit codes: 0 done or stopped on request, 2 a mistake of the user's, 1 anything else.
+Exit codes: 0 done or stopped on request, 2 a mistake of the user's, 141 nobody reads the output any
+more (`… | head`), 1 anything else.
 """
 
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,6 +14,8 @@ from absl import flags
 
 from jaxgen import __version__
 from jaxgen.errors import NonFiniteLoss, UserError
+
+BROKEN_PIPE = 141  # 128 + SIGPIPE: what a shell says of other programs
 
 
 def run(
@@ -21,6 +25,18 @@ def run(
     values: flags.FlagValues = flags.FLAGS,
 ) -> int:
     """Parses absl flags into `values` and calls `main`; returns the exit code."""
+    try:
+        code = _run(main, argv, values)
+        # Here, where it can be answered, and not when the interpreter ends.
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _readers_left():
+            raise
+        return BROKEN_PIPE
+
+
+def _run(main: Callable[[], None], argv: Sequence[str] | None, values: flags.FlagValues) -> int:
     argv = sys.argv if argv is None else argv
     if '--help' in argv or '-h' in argv:
         print(sys.modules[main.__module__].__doc__)
@@ -76,6 +92,18 @@ def complain(error: Exception) -> int:
     """Prints `error` as one line; returns exit code 2."""
     print('error: ' + ' '.join(str(error).split()), file=sys.stderr, flush=True)
     return 2
+
+
+def _readers_left() -> bool:
+    """Whether output has no reader any more; what is left of it then goes nowhere."""
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        waiting = select.poll()
+        waiting.register(stream.fileno(), 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in waiting.poll(0)):
+            left = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return left
 
 
 def _parse(argv: Sequence[str], values: flags.FlagValues) -> None:

@@ -20,6 +20,8 @@ SIDE_ROOMS = {
 }  # fmt: skip
 # Each is jaxgen/NAME.py, above all floors.
 COMMANDS = {'train', 'sample', 'evaluate', 'report', 'compile'}
+# The other files at the top: how a command line fails, and how it and its config are read.
+LOOSE = {'cli', 'errors', 'variants'}
 
 CONFIG_FLOOR = 4  # from here up a room may know configs and files
 # Below it, and in jaxgen.parallel, nothing else comes from outside the standard library.
@@ -129,7 +131,7 @@ def rooms_are_known(modules):
     """Each room and each file at the top stands in a table above."""
     for module in modules:
         nested = len(module.name.split('.')) > 2 or module.package == module.name
-        known = FLOORS.keys() | SIDE_ROOMS.keys() if nested else COMMANDS | {'cli', 'errors'}
+        known = FLOORS.keys() | SIDE_ROOMS.keys() if nested else COMMANDS | LOOSE
         if module.room and module.room not in known:
             yield f'{module.name}:1: unknown room {module.room!r}'
 
@@ -151,13 +153,13 @@ def may_import(module, room):
 
 
 def rooms_import_from_below(modules):
-    """Lower floors and side rooms only; errors imports nothing; cli is for command lines."""
+    """Lower floors and side rooms only; errors, variants: nothing; cli is for command lines."""
     for module in modules:
         for name, line in module.imports():
             parts = name.split('.')
             if parts[0] == 'jaxgen' and len(parts) > 1 and not may_import(module, parts[1]):
                 yield f'{module.name}:{line}: {module.room or "jaxgen"} imports jaxgen.{parts[1]}'
-            elif module.room in ('', 'errors') and module.package == 'jaxgen':
+            elif module.room in ('', 'errors', 'variants') and module.package == 'jaxgen':
                 yield f'{module.name}:{line}: imports {parts[0]}, must import nothing'
 
 

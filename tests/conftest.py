@@ -15,6 +15,8 @@ os.environ.update(
     JAX_NUM_CPU_DEVICES='8',
     # Eight simulated devices on two cores deadlock with fewer threads than this.
     NPROC='16',
+    # Two workers share two cores: threads of BLAS that wait for a core cost more than they do.
+    OPENBLAS_NUM_THREADS='1',
     JAX_NUMPY_RANK_PROMOTION='raise',
     JAX_COMPILATION_CACHE_DIR=str(ROOT / '.pytest_cache' / 'jax'),
     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0.1',

@@ -114,6 +114,7 @@ BROKEN = [
     (rooms_import_from_below, 'sample.py', 'from jaxgen import train', 'jaxgen.train'),
     (rooms_import_from_below, 'errors.py', 'from jaxgen import ops', 'jaxgen.ops'),
     (rooms_import_from_below, 'errors.py', 'import numpy', 'imports numpy'),
+    (rooms_import_from_below, 'variants.py', 'import jax', 'imports jax'),
     (rooms_import_from_below, '__init__.py', 'from .models import b', 'jaxgen.models'),
     (rooms_import_from_below, 'cli.py', 'import jaxgen.tasks', 'jaxgen.tasks'),
     (

@@ -162,7 +162,7 @@ def test_a_likelihood_config_that_cannot_be_run(refuses, fields, words):
         (dict(model__architecture='dense'), ("'dense'", "'skip'")),
         (dict(model__noise='gauss'), ("'gauss'", "'const'")),
         (dict(discriminator__channel_base=4), ('discriminator.channel_base', 'size=8', 'got 4')),
-        (dict(discriminator__freeze_layers=9), ('freeze_layers must be at most 4', 'got 9')),
+        (dict(discriminator__freeze_layers=9), ('freeze_layers must be at most 3', 'got 9')),
         (dict(discriminator__dtype='float16'), ('discriminator.dtype', "'float16'", "'bfloat16'")),
         (dict(loss__style_mixing=1.5), ('loss.style_mixing must be from 0 to 1', 'got 1.5')),
         (dict(loss__path_length_every=-1), ('loss.path_length_every must be 0', 'got -1')),

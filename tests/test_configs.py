@@ -6,6 +6,7 @@ import pytest
 from configs import cips, pixelcnn, pixelcnn_pp, pixelrnn, stylegan2, stylegan3
 from jaxgen import tasks
 from jaxgen.training.workdir import flatten
+from jaxgen.variants import read_variant
 
 
 def differing(variant, base='ffhq256'):
@@ -101,7 +102,10 @@ def test_a_rung_of_the_papers_ladder_differs_by_what_the_paper_says():
     assert changed == [set(rung) for rung in list(stylegan2.LADDER.values())[1:]]
     ladder = [flatten(stylegan3.get_config(f'config_{rung}')) for rung in 'thgfe']
     changed = [{n for n in a if a[n] != b[n]} for a, b in zip(ladder, ladder[1:], strict=False)]
-    assert changed == [{f'model.{n}' for n in r} for r in list(stylegan3.LADDER.values())[1:]]
+    assert changed == [set(rung) for rung in list(stylegan3.LADDER.values())[1:5]]
+    ladder = [flatten(stylegan3.get_config(f'config_{rung}')) for rung in 'dcba']
+    changed = [{n for n in a if a[n] != b[n]} for a, b in zip(ladder, ladder[1:], strict=False)]
+    assert changed == [set(rung) for rung in list(stylegan3.LADDER.values())[6:]]
 
 
 def test_rules_of_thumb_follow_the_batch_and_the_size():
@@ -181,3 +185,29 @@ def test_an_unknown_variant_of_the_pixelcnn_family_is_told_the_known_ones(module
 def test_an_unknown_variant_is_told_the_known_ones(variant):
     with pytest.raises(ValueError, match='churches'):
         cips.get_config(variant)
+
+
+@pytest.mark.parametrize(
+    ('word', 'found'),
+    [
+        ('a_b', ('a_b', '')),
+        ('a_b_demo', ('a_b', 'demo')),
+        ('a_smoke', ('a', 'smoke')),
+        ('demo', ('a', 'demo')),
+        ('smoke', ('a', 'smoke')),
+    ],
+)
+def test_a_word_is_a_variant_and_its_size(word, found):
+    assert read_variant(word, ('a', 'a_b'), shrinks='a') == found
+
+
+@pytest.mark.parametrize('word', ['', 'c', 'c_demo', 'a_b_c', 'a_demo_demo', '_demo'])
+def test_any_other_word_is_an_error_that_says_which_there_are(word):
+    with pytest.raises(ValueError, match=f"'a', 'a_b', 'demo', 'smoke'.*got '{word}'"):
+        read_variant(word, ('a', 'a_b'), shrinks='a')
+
+
+@pytest.mark.parametrize('module', [cips, pixelcnn, pixelcnn_pp, pixelrnn, stylegan2, stylegan3])
+def test_every_config_refuses_a_variant_that_it_has_not(module):
+    with pytest.raises(ValueError, match=r"one of .*'demo', 'smoke'.* got 'tiny'"):
+        module.get_config('tiny')

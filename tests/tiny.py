@@ -15,11 +15,19 @@ from jaxgen import tasks
 from jaxgen.augment import ada
 from jaxgen.data.prepare import prepare
 from jaxgen.losses.likelihood import LogisticMixture
-from jaxgen.models import CIPSGenerator, Discriminator, StyleGAN3Generator
+from jaxgen.models import (
+    CIPSGenerator,
+    Discriminator,
+    StyleGAN2Generator,
+    StyleGAN3Generator,
+)
+from jaxgen.models.pixelcnn import GatedPixelCNN
+from jaxgen.models.pixelcnn_autoencoder import MSEAutoencoder, PixelCNNAutoencoder
 from jaxgen.models.pixelcnn_pp import GatedResnet, WeightNormConv
 from jaxgen.objectives.adversarial import Adversarial
 from jaxgen.objectives.likelihood import Likelihood
 from jaxgen.objectives.optim import outputs_apart
+from jaxgen.objectives.reconstruction import PixelCNNReconstruction, SquaredError
 from jaxgen.objectives.stylegan import Augmentation, StyleGAN
 from jaxgen.ops.causal_conv import centred
 from jaxgen.parallel.mesh import Layout
@@ -63,17 +71,20 @@ def objective(layout=None, *, model=None, score=None, **fields):
     return Adversarial(**defaults | fields)
 
 
+# Of the generators of both StyleGANs.
+NARROW = dict(latent=4, style=4, mapping_layers=1, mapping_lr_multiplier=1.0, channel_max=4)
+
+
 def stylegan(layout=None, **fields):
     """StyleGAN's objective with all that can be on, and two layers of StyleGAN3, for 16×16 pixels.
 
-    StyleGAN3, since the batch has a part in its magnitudes; compiling StyleGAN2 takes three times
-    as long. A probability of 1 is one image away for each step of ADA.
+    StyleGAN3, since the batch has a part in its magnitudes. A probability of 1 is one image away
+    for each step of ADA.
     """
     sgd = outputs_apart(optax.sgd(0.05))
-    small = dict(latent=4, style=4, mapping_layers=1, mapping_lr_multiplier=1.0, channel_max=4)
     defaults = dict(
         generator=StyleGAN3Generator(
-            **small,
+            **NARROW,
             size=16,
             channel_base=64,
             num_layers=2,
@@ -97,6 +108,19 @@ def stylegan(layout=None, **fields):
         layout=layout or Layout(),
     )
     return StyleGAN(**defaults | fields)
+
+
+def noisy_stylegan(layout=None, **fields):
+    """The same for StyleGAN2 with noise and three classes, for 8×8 pixels, without augmentation,
+    blur and R1."""
+    defaults = dict(
+        generator=StyleGAN2Generator(**NARROW, size=8, channel_base=32, num_classes=3),
+        discriminator=discriminator(architecture='orig', minibatch_std_group=2, num_classes=3),
+        r1_every=0,
+        augmentation=None,
+        blur_sigma=0.0,
+    )
+    return stylegan(layout, **defaults | fields)
 
 
 class SelfScaled(nn.Module):
@@ -123,6 +147,18 @@ def likelihood(model, **fields):
     """The objective of a model of `tests.autoregressive`, with plain SGD."""
     defaults = dict(optimizer=optax.sgd(0.5), frame=(SIZE, SIZE), ema_decay=0.9)
     return Likelihood(model, **defaults | fields)
+
+
+def autoencoder(squared_error=False):
+    """The objective of an auto-encoder with a PixelCNN decoder, or with its rival; plain SGD."""
+    if squared_error:
+        kind, model = SquaredError, MSEAutoencoder(code=3, widths=(4,), levels=5)
+    else:
+        decoder = GatedPixelCNN(
+            levels=5, features=4, blocks=1, kernel_size=3, head=4, embedding=3, link='post'
+        )
+        kind, model = PixelCNNReconstruction, PixelCNNAutoencoder(decoder, widths=(4,))
+    return kind(model, optax.sgd(0.5), frame=(SIZE, SIZE), ema_decay=0.9)
 
 
 def batch(count=8, size=SIZE, step=0, classes=0):
@@ -202,7 +238,8 @@ RUNS = {
         evaluate_every=0,
     ),
 }
-# Conditional, with path lengths, and with an augmentation that adapts and compiles quickly.
+# Conditional, with path lengths, half precision, and an augmentation that adapts and compiles
+# quickly.
 RUNS['stylegan2'] = dict(
     data__name='tiny8',
     data__label=True,
@@ -213,12 +250,17 @@ RUNS['stylegan2'] = dict(
     model__mapping_layers=1,
     model__channel_base=32,
     model__channel_max=4,
+    model__dtype='bfloat16',
+    model__low_precision_blocks=1,
+    discriminator__architecture='orig',
     discriminator__channel_base=32,
     discriminator__channel_max=4,
-    discriminator__label_layers=1,
-    loss__r1_every=2,
+    discriminator__label_layers=0,
+    discriminator__dtype='bfloat16',
+    discriminator__low_precision_blocks=1,
+    loss__r1_every=0,
     loss__path_length_every=2,
-    augment__pipeline='color',
+    augment__pipeline='cutout',
     sample_every=0,
     samples=4,
     evaluate_every=0,
@@ -261,8 +303,9 @@ def config(kind='cips', **fields):
 def flags(data_folder, kind='cips', **fields):
     """The command line of `jaxgen.train` for the smallest run; `fields` override its own."""
     overrides = RUNS[kind] | dict(data__dir=data_folder) | fields
+    file, variant = ('pixelcnn', f'{kind}_smoke') if 'autoencoder' in kind else (kind, 'smoke')
     return [
-        f'--config=configs/{kind}.py:smoke',
+        f'--config=configs/{file}.py:{variant}',
         *(f'--config.{name.replace("__", ".")}={value}' for name, value in overrides.items()),
     ]
 

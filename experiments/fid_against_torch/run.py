@@ -1,6 +1,6 @@
-"""fid2k_full of jaxgen against an independent PyTorch implementation, on the same random weights.
+"""FID of jaxgen against an independent PyTorch implementation, on the same random weights.
 
-    python experiments/fid_against_torch/run.py --torch=PYTHON_WITH_TORCH --count=2000
+    python experiments/fid_against_torch/run.py --torch=PYTHON_WITH_TORCH --count=1000
 
 See README.md.
 """
@@ -9,11 +9,29 @@ import argparse
 import pathlib
 import subprocess
 import tempfile
+import time
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 HERE = pathlib.Path(__file__).parent
+
+
+class Case(NamedTuple):
+    """Two sets of images and a network.
+
+    Attributes:
+      published: the network as a state dict under its published names (.npz).
+      converted: the same as jaxgen reads it.
+      arrays: both sets as uint8 [N, H, W, 3] (.npy).
+      folders: both sets as PNG files.
+    """
+
+    published: pathlib.Path
+    converted: pathlib.Path
+    arrays: list[pathlib.Path]
+    folders: list[pathlib.Path]
 
 
 def random_weights(seed=0):
@@ -40,40 +58,66 @@ def random_images(count, side, seed, softness):
     return np.stack([np.asarray(Image.fromarray(x).resize((side, side), resize)) for x in small])
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--torch', required=True, help='a Python that has torch, numpy and scipy')
-    parser.add_argument('--count', type=int, default=2000)
-    parser.add_argument('--side', type=int, default=64)
-    arguments = parser.parse_args(argv)
-    from jaxgen.evaluation import protocols, runs
+def write_case(at, count, side):
+    """A `Case` in the folder `at`: `count` images of `side` pixels in each set."""
     from jaxgen.interop import feature_networks, inception
 
+    case = Case(
+        at / 'published.npz',
+        at / 'inception.npz',
+        [at / 'a.npy', at / 'b.npy'],
+        [at / 'a', at / 'b'],
+    )
+    weights = random_weights()
+    np.savez(case.published, **weights)
+    network = feature_networks.Converted('inception', '', 'random', *inception.from_torch(weights))
+    feature_networks.save(case.converted, network)
+    for array, folder, softness in zip(case.arrays, case.folders, (4, 8), strict=True):
+        images = random_images(count, side, softness, softness)
+        np.save(array, images)
+        folder.mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(folder / f'{i:05}.png')
+    return case
+
+
+def by_jaxgen(case, count, cache, **options):
+    """The metric's name and value, as `python -m jaxgen.evaluate --images --reference` has them."""
+    from jaxgen.evaluation import protocols, runs
+
+    ours, theirs = map(str, case.folders)
+    weights = {'inception': str(case.converted)}
+    options = runs.Options(reference=theirs, cache=str(cache), weights=weights, **options)
+    name = protocols.spell('fid', count)
+    (result,) = runs.evaluate_images(ours, protocols.parse(name), options)
+    return name, result.values[name]
+
+
+def by_torch(case, python, side=299):
+    """The distance, and the processor time of an image in ms."""
+    files = map(str, (HERE / 'torch_fid.py', case.published, *case.arrays))
+    done = subprocess.run([python, *files, str(side)], stdout=subprocess.PIPE, text=True)
+    done.check_returncode()
+    return tuple(map(float, done.stdout.split()))
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--torch', required=True, help='a Python that has torch and numpy')
+    parser.add_argument('--count', type=int, default=1000, help='images of each set')
+    parser.add_argument('--side', type=int, default=64)
+    arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         at = pathlib.Path(folder)
-        weights = random_weights()
-        np.savez(at / 'published.npz', **weights)
-        module, variables = inception.from_torch(weights)
-        network = feature_networks.Converted('inception', '', 'random', module, variables)
-        feature_networks.save(at / 'inception.npz', network)
-        for name, softness in (('a', 4), ('b', 8)):
-            images = random_images(arguments.count, arguments.side, ord(name), softness)
-            np.save(at / f'{name}.npy', images)
-            (at / name).mkdir()
-            for i, image in enumerate(images):
-                Image.fromarray(image).save(at / name / f'{i:05}.png')
-        options = runs.Options(
-            reference=str(at / 'b'),
-            cache=str(at / 'cache'),
-            weights={'inception': str(at / 'inception.npz')},
-        )
-        metric = protocols.spell('fid', arguments.count)
-        (result,) = runs.evaluate_images(str(at / 'a'), protocols.parse(metric), options)
-        ours = result.values[metric]
-        files = [str(at / name) for name in ('published.npz', 'a.npy', 'b.npy')]
-        command = [arguments.torch, str(HERE / 'torch_fid.py'), *files]
-        theirs = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    print(f'{metric}: jaxgen {ours:.8g}, torch {theirs:.8g}, relative {abs(ours / theirs - 1):.2g}')
+        case = write_case(at, arguments.count, arguments.side)
+        began = time.process_time()
+        name, ours = by_jaxgen(case, arguments.count, at / 'cache')
+        spent = 1000 * (time.process_time() - began) / (2 * arguments.count)
+        theirs, torch_spent = by_torch(case, arguments.torch)
+    print(f'{name}: jaxgen {ours:.8g}, torch {theirs:.8g}, relative {abs(ours / theirs - 1):.2g}')
+    print(
+        f'processor time of an image: jaxgen {spent:.0f} ms with all else, torch {torch_spent:.0f}'
+    )
 
 
 if __name__ == '__main__':

@@ -83,6 +83,8 @@ def main() -> None:
     options = timing.parser(__doc__).parse_args()
     config = timing.get_config('smoke' if options.quick else 'demo')
     stretch, stretches = (2, 3) if options.quick else (48, 8)
+    if options.quick:
+        config.loss.r1_every = 0
     config.update(
         steps=stretch * stretches,
         evaluate_every=stretch,

@@ -9,7 +9,8 @@ def main(argv=None):
     run = experiment.run('r256', config='stylegan3')
     beside = []
     if not experiment.workdir:
-        beside = [f'--beside={experiment.trained("ffhq256", config="stylegan2")}']
+        # StyleGAN2 with a Fourier input: it can be moved, too.
+        beside = [f'--beside={experiment.trained("config_b", config="stylegan3")}']
     for image in range(1 if experiment.smoke else 4):
         for suffix in ('png',) if experiment.smoke else ('png', 'mp4'):
             name = f'{image}.{suffix}'

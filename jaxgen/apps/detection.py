@@ -7,7 +7,8 @@ they were, photographs do not. So many images of the generator and so many held-
 projected, all in batches over the devices; plotted are both distributions of the distance at the
 end, and said is the AUC: the probability that a real image is further away than a generated one.
 The plot is --out, the numbers lie beside it as .npz. --reference is a folder or a data set instead
-of the run's own held-out images.
+of the run's own held-out images. --starts=1000, for both kinds alike, spares the generated ones the
+local minima near the mean of W (experiments/detection).
 """
 
 import sys
@@ -31,6 +32,7 @@ _BATCH = flags.DEFINE_integer(
     'batch', 16, 'Projected at a time.', lower_bound=1, flag_values=_FLAGS
 )
 _STEPS = flags.DEFINE_integer('steps', 1000, 'Of Adam.', lower_bound=1, flag_values=_FLAGS)
+_STARTS = flags.DEFINE_integer('starts', 0, 'See projection.', lower_bound=0, flag_values=_FLAGS)
 _SPACE = flags.DEFINE_enum('space', 'w', SPACES, 'See projection.', flag_values=_FLAGS)
 _DISTANCE = flags.DEFINE_enum('distance', 'lpips', DISTANCES, 'See it.', flag_values=_FLAGS)
 _REFERENCE = flags.DEFINE_string('reference', None, 'Folder or data set.', flag_values=_FLAGS)
@@ -55,8 +57,8 @@ def detect(
     """Distances at the end of images of the generator and of as many real ones `[N, H, W, C]`.
 
     Returns:
-      `generated` and `real` `[N]`, `auc []`, and for both kinds the distance at the start, of the
-      mean image: `generated_start`, `real_start`.
+      `generated` and `real` `[N]`, `auc []`, and for both kinds the distance at the start:
+      `generated_start`, `real_start`.
     """
     # As a file would hold them: the generator overshoots, and real images are bytes.
     own = np.rint(np.clip(run.sample(len(real), seed), -1, 1) * 127.5 + 127.5) / 127.5 - 1
@@ -89,7 +91,7 @@ def main() -> None:
 
     source = open_held_out(run, Options(reference=_REFERENCE.value))
     real = real_images(source, _NUM.value)
-    settings = Settings(steps=_STEPS.value, space=_SPACE.value)
+    settings = Settings(steps=_STEPS.value, space=_SPACE.value, starts=_STARTS.value)
     result = detect(
         run, real, distance, settings, batch=min(_BATCH.value, _NUM.value), seed=_MODEL.seed.value
     )

@@ -203,8 +203,8 @@ def main() -> None:
     motion = _MOTION.value or ('translation' if can_move(run) else 'walk')
     if motion in OF_INPUT and not can_move(run):
         raise UserError(
-            f'--motion={motion} needs a StyleGAN3, whose input can be moved; {run.source!r} is a '
-            f'{type(run.generator).__name__}: leave --motion=walk'
+            f'--motion={motion} needs a StyleGAN3, or another input that can be moved; '
+            f'{run.source!r} is a {type(run.generator).__name__}: leave --motion=walk'
         )
     _, w = run.styles(range(_IMAGE.value, _IMAGE.value + 3), **_MODEL.drawing())
     styles, transform = path_of(motion, w, _FRAMES.value or (60 if video else 7))

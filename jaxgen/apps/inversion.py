@@ -6,7 +6,7 @@ After StyleGAN2 (1912.04958, appendix D); `jaxgen.apps.projection` says what is 
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ PyTree = Any
 SPACES = ('w', 'w+')
 DISTANCES = ('lpips', 'pyramid')
 LEAST = 4  # side of the smallest images of the pyramid
+START_SEED = 2**31  # one above --seed: where a search begins is no image that it looks for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Settings:
     Attributes:
       space: 'w' or 'w+'.
       samples: of z, for mean and deviation of w.
+      starts: so many images of the generator are looked at, and the nearest is where an image's
+        search begins, unless the mean of w is nearer; 0: always the mean, as published.
       noise: deviation of the noise on w at first, in deviations of w.
       noise_weight: of the penalty on the correlation of noise maps.
     """
@@ -40,15 +43,16 @@ class Settings:
     space: str = 'w'
     rate: float = 0.1
     samples: int = 10_000
+    starts: int = 0
     noise: float = 0.05
     noise_weight: float = 1e5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.space not in SPACES or self.steps < 1:
+        if self.space not in SPACES or self.steps < 1 or self.starts < 0:
             raise UserError(
-                f'space must be one of {SPACES} and steps 1 or more, got {self.space!r} and '
-                f'{self.steps}'
+                f'space must be one of {SPACES}, steps 1 or more and starts 0 or more, got '
+                f'{self.space!r}, {self.steps} and {self.starts}'
             )
 
 
@@ -59,8 +63,7 @@ class Projection(NamedTuple):
       w: `[B, 1, W]`, or `[B, layers, W]` in W+.
       noise: a map `[B, r, r, 1]` for each layer that has noise.
       images: `[B, H, W, C]`, what they make.
-      distances: `[steps + 1, B]`, before each step (with noise on w from the second on), and of
-        `images`.
+      distances: `[steps + 1, B]`, before each step, with its noise on w, and of `images`.
     """
 
     w: np.ndarray
@@ -190,26 +193,19 @@ def _compile(
 
     (embed, weights), steps, seed = distance, settings.steps, settings.seed
     mean, sigma = style_statistics(run, settings.samples, seed)
-    layers = layer_count(run.generator) if settings.space == 'w+' else 1
-    constants = (run.variables, weights, mean, sigma)
+    constants = (run.variables, weights, sigma)
+    starts = np.concatenate([mean[0], *_styles(run, settings.starts, START_SEED)])
     adam = optax.scale_by_adam()  # 0.9, 0.999, 1e-8
 
     def distances(constants: tuple, w: Any, noise: tuple, slot: Any, features: Any) -> Any:
         images = synthesize(run, constants[0], w, noise, slot, seed)
         return images, jnp.sum(jnp.square(embed(constants[1], images) - features), axis=1)
 
-    def begin(constants: tuple, arguments: tuple) -> tuple:
-        targets, slot = arguments
-        w = jnp.broadcast_to(constants[2], (len(targets), layers, mean.shape[-1]))
-        noise = noise_maps(run, constants[0], image_keys(seed, slot))
-        zeros = jax.tree.map(jnp.zeros_like, (w, noise))
-        return _State(w, noise, zeros, zeros, slot), embed(constants[1], targets)
-
     def step(constants: tuple, arguments: tuple) -> tuple:
         (*constants, i), (state, features) = constants, arguments
         keys = jax.vmap(jax.random.fold_in, (0, None))(image_keys(seed, state.slot), i)
         shake = jax.vmap(lambda key: jax.random.normal(key, state.w.shape[1:]))(keys)
-        shake *= constants[3] * projection_noise(i, steps, initial=settings.noise)
+        shake *= constants[2] * projection_noise(i, steps, initial=settings.noise)
 
         def loss(found: tuple) -> tuple:
             w, noise = found
@@ -229,25 +225,71 @@ def _compile(
         (w, noise, _, _, slot), features = arguments
         return distances(constants, w, noise, slot, features)
 
+    begin = functools.partial(_begin, run, embed, settings)
     begin, step, draw = (over_rows(function, run.mesh) for function in (begin, step, draw))
     return (
         lambda i, *given: step((*constants, i), given),
         lambda *given: draw(constants, given),
-        lambda arguments: begin(constants, arguments),
+        lambda arguments: begin((run.variables, weights, starts), arguments),
     )
+
+
+def _begin(
+    run: 'Run', embed: Callable, settings: Settings, constants: tuple, arguments: tuple
+) -> tuple[_State, 'jax.Array']:
+    """The state before the first step, and features of the targets."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxgen.objectives.sampling import image_keys
+
+    (variables, weights, starts), (targets, slot) = constants, arguments
+    noise = noise_maps(run, variables, image_keys(settings.seed, slot))
+    features = embed(weights, targets)
+
+    def see(w: 'jax.Array') -> 'jax.Array':
+        return embed(weights, synthesize(run, variables, w[:, None], noise, slot, settings.seed))
+
+    w = _nearest(starts, see, features) if settings.starts else starts
+    layers = layer_count(run.generator) if settings.space == 'w+' else 1
+    w = jnp.broadcast_to(w[:, None], (len(targets), layers, w.shape[-1]))
+    zeros = jax.tree.map(jnp.zeros_like, (w, noise))
+    return _State(w, noise, zeros, zeros, slot), features
+
+
+def _nearest(starts: 'jax.Array', see: Callable, features: 'jax.Array') -> 'jax.Array':
+    """For each row of `features [B, D]` that one of `starts [N, W]` which looks most like it.
+
+    `see`: features `[B, D]` of B starts.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    rows = len(features)
+    fill = jnp.repeat(starts[:1], -len(starts) % rows, axis=0)
+    starts = jnp.concatenate([starts, fill])
+
+    def away(w: 'jax.Array') -> 'jax.Array':
+        seen = see(w)
+        return jax.lax.map(lambda row: jnp.sum(jnp.square(seen - row[None]), axis=1), features)
+
+    away_from = jax.lax.map(away, starts.reshape(-1, rows, starts.shape[1]))
+    return starts[jnp.argmin(jnp.concatenate(away_from, axis=1), axis=1)]
 
 
 def style_statistics(run: 'Run', samples: int, seed: int) -> tuple[Any, float]:
     """Mean `[1, 1, W]` of w, and its deviation √(Σ |w - mean|² / samples), of random z."""
-    parts = []
-    for start in range(0, samples, 1000):
-        slots = np.arange(start, min(start + 1000, samples))
-        w = np.asarray(run.styles(slots, seed)[1], np.float64)
-        parts.append(w[:, 0] if w.ndim == 3 else w)
-    w = np.concatenate(parts)
+    w = np.concatenate(list(_styles(run, samples, seed))).astype(np.float64)
     mean = w.mean(axis=0)
     deviation = np.sqrt(np.sum((w - mean) ** 2) / len(w))
     return np.asarray(mean[None, None], np.float32), np.float32(deviation)
+
+
+def _styles(run: 'Run', count: int, seed: int) -> Iterator[np.ndarray]:
+    """w of the first images of a seed, `[n, W]` in parts."""
+    for start in range(0, count, 1000):
+        w = np.asarray(run.styles(np.arange(start, min(start + 1000, count)), seed)[1])
+        yield w[:, 0] if w.ndim == 3 else w
 
 
 def layer_count(generator: Any) -> int:

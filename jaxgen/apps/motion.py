@@ -61,6 +61,4 @@ def _turn(count: int) -> np.ndarray:
 
 def can_move(run: 'Run') -> bool:
     """Whether the input of the generator takes a transform."""
-    from jaxgen.models.stylegan3 import StyleGAN3Generator
-
-    return isinstance(run.generator, StyleGAN3Generator)
+    return getattr(run.generator, 'takes_transform', False)

@@ -9,6 +9,8 @@ the last 25%. Where the generator has noise maps they are found too, kept noise 
 their correlation and set to mean 0 and mean square 1 after each step. The distance is LPIPS of
 VGG16 at 256 pixels (the extra `perceptual`), or with --distance=pyramid the mean squared difference
 of pixels, summed over halved sizes down to 4: no network, and no judgement of what looks alike.
+--starts=1000 begins with each image at the nearest of so many other images of the generator instead
+of the mean of W: a search from the mean stays in a local minimum now and then.
 
 --target is a picture or a folder of them, brought to the generator's size; --own=4 takes the first
 images of the generator itself. All are projected at once, over all devices. The folder --out gets
@@ -36,6 +38,9 @@ _OWN = flags.DEFINE_integer(
 )
 _OUT = flags.DEFINE_string('out', 'projected', 'Folder.', flag_values=_FLAGS)
 _STEPS = flags.DEFINE_integer('steps', 1000, 'Of Adam.', lower_bound=1, flag_values=_FLAGS)
+_STARTS = flags.DEFINE_integer(
+    'starts', 0, 'Begin at the nearest of so many images.', lower_bound=0, flag_values=_FLAGS
+)
 _SPACE = flags.DEFINE_enum(
     'space', 'w', SPACES, 'w: one style; w+: one for each layer.', flag_values=_FLAGS
 )
@@ -99,7 +104,7 @@ def main() -> None:
         names = [f'image {i} of seed {_MODEL.seed.value}' for i in range(_OWN.value)]
     else:
         targets, names = read_targets(_TARGET.value, run.frame)
-    settings = Settings(steps=_STEPS.value, space=_SPACE.value)
+    settings = Settings(steps=_STEPS.value, space=_SPACE.value, starts=_STARTS.value)
     frames = []
     follow = _follow(settings.steps, targets, frames if _VIDEO.value else None)
     found = Projector(run, distance, settings)(targets, on_step=follow)

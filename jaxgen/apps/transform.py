@@ -10,12 +10,13 @@ rotation      the input turns once around the middle
 walk          w goes around a small circle through the image's own, out of the way by --reach of the
               distance to two other images
 
-The first two need StyleGAN3, whose input can be moved; --beside adds a second model, e.g. a
-StyleGAN2 of the same size, in the motions that it has. Below each image stands its middle row over
-time, downwards: detail that belongs to things draws slanted or waving lines there, detail that
-sticks to the pixels draws vertical ones ('Alias-Free GANs', Fig. 1). A picture in place of a video
-shows a few of the images, the middle row over time, and the mean of all images, in which only what
-sticks stays sharp.
+The first two need an input that can be moved: StyleGAN3's, or that of a StyleGAN2 with Fourier
+features in place of the learned constant (configs/stylegan3.py:config_b). --beside adds a second
+model, e.g. a StyleGAN2 of the same size, in the motions that it has. Below each image stands its
+middle row over time, downwards: detail that belongs to things draws slanted or waving lines there,
+detail that sticks to the pixels draws vertical ones ('Alias-Free GANs', Fig. 1). A picture in place
+of a video shows a few of the images, the middle row over time, and the mean of all images, in which
+only what sticks stays sharp.
 """
 
 import pathlib
@@ -178,7 +179,7 @@ def main() -> None:
     for motion in _MOTION.value or ():
         if motion in OF_INPUT and not any(map(can_move, runs)):
             raise UserError(
-                f'--motion={motion} needs a StyleGAN3, whose input can be moved; '
+                f'--motion={motion} needs a StyleGAN3, or another input that can be moved; '
                 f'{run.source!r} is a {type(run.generator).__name__}: leave --motion=walk'
             )
     panels = _panels(runs, wanted)

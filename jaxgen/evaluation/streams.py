@@ -1,5 +1,6 @@
 """What is collected for a metric: numbers of generated or real images, as `collect.Stream`s."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,7 +124,7 @@ def equivariance_errors(run: Run, count: int, *, seed: int, labels: Sequence | N
     Four images in a row share a transform; each has a quarter of their sums.
     """
     generator = run.generator
-    if not hasattr(generator, 'synthesize') or not hasattr(generator, 'specs'):
+    if not getattr(generator, 'takes_transform', False):
         raise UserError(
             f'equivariance needs a generator that takes a transform, as StyleGAN3 does; '
             f'{run.source!r} is a {type(generator).__name__}'
@@ -134,9 +135,12 @@ def equivariance_errors(run: Run, count: int, *, seed: int, labels: Sequence | N
         z = latents(image_keys(seed, slot), generator.latent)
         w = generator.apply(variables, z, label, method='mapping')
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2**31 - 1), slot[0])
+        calls = itertools.count()
 
         def render(transform: jax.Array) -> jax.Array:
-            return generator.apply(variables, w, transform, method='synthesize')
+            # Noise is new for every image, as published.
+            keys = jax.vmap(jax.random.fold_in, (0, None))(image_keys(seed, slot), next(calls))
+            return _draw(generator, variables, w, keys, transform=transform)
 
         errors = equivariance.measure(render, equivariance.draw(key, generator.size))
         sums = [part / GROUP for name in TRANSFORMS for part in errors[name]]
@@ -191,11 +195,13 @@ def scores(run: LikelihoodRun, source: Sequence) -> Stream:
     )
 
 
-def _draw(generator: Any, variables: PyTree, w: jax.Array, keys: jax.Array) -> jax.Array:
-    """Images of w, whole, with the noise of `keys`."""
+def _draw(
+    generator: Any, variables: PyTree, w: jax.Array, keys: jax.Array, **options: jax.Array
+) -> jax.Array:
+    """Images of w, whole, with the noise of `keys`; `options` of `synthesize`."""
     noise = keys if getattr(generator, 'noise', 'none') == 'random' else None
     if not hasattr(generator, 'points'):
-        options = {} if noise is None else {'noise': noise}
+        options |= {} if noise is None else {'noise': noise}
         return generator.apply(variables, w, method='synthesize', **options)
     height, width = generator.frame
     points = generator.points(height, width)

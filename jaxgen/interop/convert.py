@@ -78,8 +78,9 @@ def main() -> None:
         noise=_NOISE.value,
         frame=frame,
     )
-    print('\n'.join(describe(found)))
+    # First of all: whoever reads the lines may not read them to the end.
     imported.save(_OUT.value, found)
+    print('\n'.join(describe(found)))
     print(f'written to {_OUT.value}: python -m jaxgen.sample --workdir={_OUT.value}')
 
 

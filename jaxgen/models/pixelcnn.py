@@ -67,6 +67,7 @@ class PixelCNN(nn.Module):
       head: width of the two last 1×1 layers (1024 for CIFAR-10 and ImageNet, 32 for MNIST).
       first_kernel, kernel: side of the first, mask A convolution and of those in the blocks.
       dtype: of all maps, e.g. bfloat16; None: float32. Logits are float32 at least.
+      remat: recompute each block's activations in the backward pass.
     """
 
     levels: int = 256
@@ -77,6 +78,7 @@ class PixelCNN(nn.Module):
     first_kernel: int = 7
     kernel: int = 3
     dtype: jnp.dtype | None = None
+    remat: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,9 +95,9 @@ class PixelCNN(nn.Module):
     def setup(self) -> None:
         h, side = self.features, self.first_kernel
         self.conv_in = CausalConv(self.colours, 2 * h, (side, side), kind='A', colours=self.colours)
+        block = nn.remat(ResidualBlock) if self.remat else ResidualBlock
         self.stack = [
-            ResidualBlock(h, self.kernel, self.colours, name=f'block_{b}')
-            for b in range(self.blocks)
+            block(h, self.kernel, self.colours, name=f'block_{b}') for b in range(self.blocks)
         ]
         outputs = self.likelihood.outputs(self.colours)
         self.head_layers = Head(2 * h, self.head, outputs, self.colours, name='head')

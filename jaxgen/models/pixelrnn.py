@@ -153,6 +153,7 @@ class PixelRNN(nn.Module):
       first_kernel: side of the first, mask A convolution.
       kernel: width of the Row LSTM's input-to-state convolution.
       dtype: of all maps, e.g. bfloat16; None: float32. Logits are float32 at least.
+      remat: recompute each layer's activations in the backward pass.
     """
 
     kind: str = 'diagonal'
@@ -164,6 +165,7 @@ class PixelRNN(nn.Module):
     first_kernel: int = 7
     kernel: int = 3
     dtype: jnp.dtype | None = None
+    remat: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,8 +184,9 @@ class PixelRNN(nn.Module):
     def setup(self) -> None:
         h, side = self.features, self.first_kernel
         self.conv_in = CausalConv(self.colours, 2 * h, (side, side), kind='A', colours=self.colours)
+        block = nn.remat(RecurrentBlock) if self.remat else RecurrentBlock
         self.stack = [
-            RecurrentBlock(h, self.kind == 'diagonal', self.kernel, self.colours, name=f'layer_{i}')
+            block(h, self.kind == 'diagonal', self.kernel, self.colours, name=f'layer_{i}')
             for i in range(self.layers)
         ]
         outputs = self.likelihood.outputs(self.colours)

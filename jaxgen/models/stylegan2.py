@@ -7,7 +7,9 @@
 convolution that comes next. Images are `[B, H, W, C]` around [-1, 1] (no tanh).
 The paper's configurations, as far as they are architecture: A is `normalization='instance'` with
 `architecture='orig'`, B to D `architecture='orig'`, E the default with half of `channel_base`, and
-F the default.
+F the default. Of the ladder of StyleGAN3 (arXiv 2106.12423), A is the default, B also
+`fourier_input=True`, C also `noise='none'`, D also `architecture='orig'`, `mapping_layers=2` and
+`normalize_inputs=True`.
 """
 
 import math
@@ -18,8 +20,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.models.discriminator import ARCHITECTURES, tapered_channels
+from jaxgen.models.style_generator import StyleGenerator
 from jaxgen.nn.equalized import EqualizedConv, EqualizedDense
-from jaxgen.nn.mapping import MappingNetwork, UpdateAverage
+from jaxgen.nn.fourier_input import FourierInput
+from jaxgen.nn.magnitude import input_gain
+from jaxgen.nn.mapping import UpdateAverage
 from jaxgen.ops.activations import activation, bias_act
 from jaxgen.ops.modulation import modulated_conv2d
 from jaxgen.ops.upfirdn2d import setup_filter, upsample2d
@@ -45,6 +50,7 @@ class NoisyLayer(nn.Module):
     clamp: float | None = None
     form: str | None = None
     dtype: jnp.dtype | None = None
+    magnitude_decay: float | None = None
 
     def finish(self, y: jax.Array, noise: jax.Array | None) -> jax.Array:
         """`y [B, H, W, features]`; `noise [1 or B, H, W, 1]` instead of the module's own."""
@@ -65,11 +71,19 @@ class NoisyLayer(nn.Module):
 class StyledConv(NoisyLayer):
     """A layer of the revised network (Fig. 2d): modulated, convolved, demodulated.
 
-    Its kernel is not scaled for equalised learning rate: demodulation undoes any scale.
+    Its kernel is not scaled for equalised learning rate: demodulation undoes any scale. With
+    `magnitude_decay` the input is scaled to unit magnitude, as of that running mean.
     """
 
     @nn.compact
-    def __call__(self, x: jax.Array, w: jax.Array, noise: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        w: jax.Array,
+        noise: jax.Array | None = None,
+        update_average: UpdateAverage = False,
+    ) -> jax.Array:
+        decay = self.magnitude_decay
         channels, side = x.shape[-1], self.kernel_size
         kernel = self.param(
             'kernel', nn.initializers.normal(1.0), (side, side, channels, self.features)
@@ -78,6 +92,7 @@ class StyledConv(NoisyLayer):
             x,
             kernel,
             EqualizedDense(channels, bias_init=1.0, name='affine')(w),
+            input_gain=None if decay is None else input_gain(self, x, decay, update_average),
             f=setup_filter(self.resample_filter),
             up=self.up,
             padding=side // 2,
@@ -97,7 +112,13 @@ class AdaINConv(NoisyLayer):
     """
 
     @nn.compact
-    def __call__(self, x: jax.Array, w: jax.Array, noise: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        w: jax.Array,
+        noise: jax.Array | None = None,
+        update_average: UpdateAverage = False,
+    ) -> jax.Array:
         y = EqualizedConv(
             self.features,
             self.kernel_size,
@@ -124,10 +145,13 @@ class ToRGB(nn.Module):
     form: str | None = None
     kernel_size: int = 1
     dtype: jnp.dtype | None = None
+    magnitude_decay: float | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
-        channels, side = x.shape[-1], self.kernel_size
+    def __call__(
+        self, x: jax.Array, w: jax.Array, update_average: UpdateAverage = False
+    ) -> jax.Array:
+        channels, side, decay = x.shape[-1], self.kernel_size, self.magnitude_decay
         kernel = self.param(
             'kernel', nn.initializers.normal(1.0), (side, side, channels, self.features)
         )
@@ -137,6 +161,7 @@ class ToRGB(nn.Module):
             kernel,
             style * (1 / math.sqrt(channels * side**2)),
             demodulate=False,
+            input_gain=None if decay is None else input_gain(self, x, decay, update_average),
             padding=side // 2,
             form=self.form,
             dtype=self.dtype,
@@ -163,6 +188,7 @@ class Block(nn.Module):
     clamp: float | None = None
     form: str | None = None
     dtype: jnp.dtype | None = None
+    magnitude_decay: float | None = None
 
     @nn.compact
     def __call__(
@@ -171,6 +197,7 @@ class Block(nn.Module):
         image: jax.Array | None,
         w: jax.Array,
         noise: Sequence[jax.Array | None],
+        update_average: UpdateAverage = False,
     ) -> tuple[jax.Array, jax.Array | None]:
         """`x [B, H/2, W/2, in]`, `image` at the same size, and `w [B, layers, style]`."""
         x = x.astype(self.dtype or jnp.promote_types(x.dtype, jnp.float32))
@@ -182,12 +209,15 @@ class Block(nn.Module):
             clamp=self.clamp,
             form=self.form,
             dtype=self.dtype,
+            magnitude_decay=self.magnitude_decay,
         )
         y, styles = x, jnp.moveaxis(w, 1, 0)
         if not self.first:
-            y = layer(self.features, up=2, **common, name='conv0')(y, styles[0], noise[0])
+            conv0 = layer(self.features, up=2, **common, name='conv0')
+            y = conv0(y, styles[0], noise[0], update_average)
         convs = 1 if self.first else 2
-        y = layer(self.features, **common, name='conv1')(y, styles[convs - 1], noise[-1])
+        conv1 = layer(self.features, **common, name='conv1')
+        y = conv1(y, styles[convs - 1], noise[-1], update_average)
         if self.architecture == 'resnet' and not self.first:
             skip = EqualizedConv(
                 self.features,
@@ -202,26 +232,23 @@ class Block(nn.Module):
         if image is not None:
             image = upsample2d(image, setup_filter(self.resample_filter))
         if self.last or self.architecture == 'skip':
-            rgb = self._to_rgb(y, styles[convs])
+            rgb = self._to_rgb(y, styles[convs], update_average)
             rgb = rgb.astype(jnp.promote_types(rgb.dtype, jnp.float32))
             image = rgb if image is None else image + rgb
         return y, image
 
-    def _to_rgb(self, y: jax.Array, w: jax.Array) -> jax.Array:
+    def _to_rgb(self, y: jax.Array, w: jax.Array, update_average: UpdateAverage) -> jax.Array:
         common = dict(clamp=self.clamp, dtype=self.dtype, name='to_rgb')
         if self.normalization == 'demodulation':
-            return ToRGB(self.image_channels, form=self.form, **common)(y, w)
+            common |= dict(form=self.form, magnitude_decay=self.magnitude_decay)
+            return ToRGB(self.image_channels, **common)(y, w, update_average)
         return EqualizedConv(self.image_channels, 1, **common)(y)
 
 
-class StyleGAN2Generator(nn.Module):
-    """The generator.
+class StyleGAN2Generator(StyleGenerator):
+    """The generator. See `StyleGenerator` for the other attributes.
 
     Attributes:
-      size, image_channels: side of the images, a power of two from 8, and 3 for RGB.
-      latent, style, mapping_layers, mapping_lr_multiplier, num_classes: the mapping network;
-        mapping_features: width of its hidden layers, and label_features: of the label's embedding
-        (None: `style`); average_decay: of the running mean of w.
       channel_base, channel_max: a block at resolution r has min(channel_base/r, channel_max)
         channels.
       architecture: 'skip': the image is the sum of one upsampled ToRGB per block; 'resnet': blocks
@@ -234,20 +261,11 @@ class StyleGAN2Generator(nn.Module):
       form: of the modulation, 'weights' or 'activations'; None: by shape (`ops.modulation`).
       dtype: of the `low_precision_blocks` highest resolutions, e.g. bfloat16; None: float32.
       remat: recompute each block's activations in the backward pass.
+      fourier_input: fixed sines, which can be moved, in place of the learned constant.
+      normalize_inputs: scale the input of each layer to unit magnitude, by a running mean that
+        decays with `magnitude_decay`.
     """
 
-    size: int = 256
-    image_channels: int = 3
-    latent: int = 512
-    style: int = 512
-    mapping_layers: int = 8
-    mapping_lr_multiplier: float = 0.01
-    num_classes: int = 0
-    mapping_features: int | None = None
-    label_features: int | None = None
-    average_decay: float = 0.998
-    channel_base: int = 32768
-    channel_max: int = 512
     architecture: str = 'skip'
     normalization: str = 'demodulation'
     noise: str = 'random'
@@ -258,11 +276,12 @@ class StyleGAN2Generator(nn.Module):
     dtype: jnp.dtype | None = None
     low_precision_blocks: int = 4
     remat: bool = False
+    fourier_input: bool = False
+    normalize_inputs: bool = False
+    magnitude_decay: float = 0.999
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size < 8 or self.size & (self.size - 1):
-            raise ValueError(f'size must be a power of two from 8, got {self.size}')
         for name, allowed in (
             ('architecture', ARCHITECTURES),
             ('normalization', NORMALIZATIONS),
@@ -270,16 +289,16 @@ class StyleGAN2Generator(nn.Module):
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f'{name} must be one of {allowed}, got {getattr(self, name)!r}')
-        smallest = dict(image_channels=1, latent=1, style=1, mapping_layers=1, num_classes=0)
-        for name, least in (smallest | dict(channel_max=1, channel_base=self.size)).items():
-            if getattr(self, name) < least:
-                raise ValueError(f'{name} must be {least} or more, got {getattr(self, name)}')
+        if self.channel_base < self.size:
+            raise ValueError(f'channel_base must be {self.size} or more, got {self.channel_base}')
+        if self.normalize_inputs and self.normalization != 'demodulation':
+            raise ValueError("normalize_inputs must be left out for normalization='instance'")
         activation(self.activation)
 
     @property
-    def frame(self) -> tuple[int, int]:
-        """(height, width) of the images."""
-        return self.size, self.size
+    def takes_transform(self) -> bool:
+        """Whether the input can be moved."""
+        return self.fourier_input
 
     @property
     def num_layers(self) -> int:
@@ -292,20 +311,14 @@ class StyleGAN2Generator(nn.Module):
         return self.num_layers + 1
 
     def setup(self) -> None:
-        self.mapping_network = MappingNetwork(
-            self.style,
-            self.mapping_layers,
-            self.mapping_lr_multiplier,
-            self.num_classes,
-            self.average_decay,
-            self.mapping_features,
-            self.label_features,
-            self.num_ws,
-            name='mapping',
-        )
+        super().setup()
         channels = tapered_channels(self.size, self.channel_base, self.channel_max)
-        self.constant = self.param('constant', nn.initializers.normal(1.0), (4, 4, channels[4]))
-        block = nn.remat(Block) if self.remat else Block
+        if self.fourier_input:
+            # At the cutoff of 2 that 4×4 samples hold.
+            self.input = FourierInput(channels[4], (4, 4), 4.0, 2.0, learned_transform=False)
+        else:
+            self.constant = self.param('constant', nn.initializers.normal(1.0), (4, 4, channels[4]))
+        block = nn.remat(Block, static_argnums=(5,)) if self.remat else Block
         self.blocks = [
             block(
                 count,
@@ -320,28 +333,11 @@ class StyleGAN2Generator(nn.Module):
                 clamp=self.clamp,
                 form=self.form,
                 dtype=self.dtype if side > self.size >> self.low_precision_blocks else None,
+                magnitude_decay=self.magnitude_decay if self.normalize_inputs else None,
                 name=f'block_{side}',
             )
             for side, count in channels.items()
         ]
-
-    def mapping(
-        self,
-        z: jax.Array,
-        label: jax.Array | None = None,
-        *,
-        truncation: float | jax.Array | None = None,
-        truncation_cutoff: int | None = None,
-        update_average: UpdateAverage = False,
-    ) -> jax.Array:
-        """`z [B, latent]` to `w [B, num_ws, style]`; see `MappingNetwork`."""
-        return self.mapping_network(
-            z,
-            label,
-            truncation=truncation,
-            truncation_cutoff=truncation_cutoff,
-            update_average=update_average,
-        )
 
     def make_noise(self, noise: Noise | None) -> Sequence[jax.Array | None]:
         """Maps `[B, r, r, 1]` of all layers from `[B]` keys; None where layers have their own."""
@@ -362,7 +358,14 @@ class StyleGAN2Generator(nn.Module):
 
         return tuple(map(draw, range(self.num_layers)))
 
-    def synthesize(self, w: jax.Array, noise: Noise | None = None) -> jax.Array:
+    def synthesize(
+        self,
+        w: jax.Array,
+        noise: Noise | None = None,
+        transform: jax.Array | None = None,
+        *,
+        update_average: UpdateAverage = False,
+    ) -> jax.Array:
         """Images `[B, size, size, C]` from styles.
 
         Args:
@@ -370,29 +373,21 @@ class StyleGAN2Generator(nn.Module):
             or `[B, style]` for the same in every layer.
           noise: `[B]` keys, needed for noise='random' only; or instead `num_layers` maps
             `[1 or B, r, r, 1]`.
+          transform: of a Fourier input, see `StyleGAN3Generator.synthesize`.
+          update_average: moves the running magnitudes before they are used, if there are any; see
+            `MappingNetwork`.
         """
-        if w.ndim == 2:
-            w = jnp.broadcast_to(w[:, None], (w.shape[0], self.num_ws, w.shape[1]))
-        if w.shape[1] != self.num_ws:
-            raise ValueError(f'w must have {self.num_ws} styles, got {w.shape[1]}')
-        maps = self.make_noise(noise)
-        x = jnp.broadcast_to(self.constant[None], (w.shape[0], *self.constant.shape))
+        w, maps = self.each_style(w), self.make_noise(noise)
+        if self.fourier_input:
+            x = self.input(w[:, 0], transform)
+        elif transform is None:
+            x = jnp.broadcast_to(self.constant[None], (w.shape[0], *self.constant.shape))
+        else:
+            raise ValueError('transform must be left out: a learned constant cannot be moved')
         image, start = None, 0
         for block in self.blocks:
             stop = start + (1 if block.first else 2)
-            x, image = block(x, image, w[:, start : stop + 1], maps[start:stop])
+            styles = w[:, start : stop + 1]
+            x, image = block(x, image, styles, maps[start:stop], update_average)
             start = stop
         return image
-
-    def generate(
-        self,
-        z: jax.Array,
-        label: jax.Array | None = None,
-        *,
-        noise: Noise | None = None,
-        **options: float | jax.Array | None,
-    ) -> jax.Array:
-        """Latents `[B, latent]` to images `[B, size, size, C]`; `options` of `mapping`."""
-        return self.synthesize(self.mapping(z, label, **options), noise)
-
-    __call__ = generate

@@ -13,82 +13,20 @@ also `learned_transform=False`, F also `num_critical=num_layers`, E also `lrelu_
 """
 
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
+from jaxgen.models.style_generator import StyleGenerator
 from jaxgen.models.stylegan3_plan import LayerSpec, flexible_bands, layer_specs, octave_bands
 from jaxgen.nn.equalized import EqualizedDense
-from jaxgen.nn.mapping import MappingNetwork, UpdateAverage, over_devices
+from jaxgen.nn.fourier_input import FourierInput
+from jaxgen.nn.magnitude import input_gain
+from jaxgen.nn.mapping import UpdateAverage
 from jaxgen.ops.filtered_lrelu import filtered_lrelu
 from jaxgen.ops.modulation import modulated_conv2d, normalize_modulation
-
-
-class FourierInput(nn.Module):
-    """Sines of fixed random frequencies on a canvas, translated and rotated by w (section 3.2).
-
-    Frequencies (uniform in the disc below the cutoff) and phases are in the collection 'stats', as
-    they belong to a trained model.
-
-    Attributes:
-      size: (height, width) of the canvas. rate: its samples per side of the image.
-      cutoff: the largest frequency.
-      learned_transform: whether w moves the canvas (from configuration H on).
-    """
-
-    channels: int
-    size: tuple[int, int]
-    rate: float
-    cutoff: float
-    learned_transform: bool = True
-
-    @nn.compact
-    def __call__(self, w: jax.Array, transform: jax.Array | None = None) -> jax.Array:
-        """`[B, height, width, channels]`; see `StyleGAN3Generator.synthesize` for `transform`."""
-        frequencies = self.variable('stats', 'frequencies', self._draw_frequencies).value
-        phases = self.variable('stats', 'phases', self._draw_phases).value
-        matrix = self._transform(w, transform)
-        # Written out, not as matmuls: a TPU would round the coordinates to bfloat16.
-        fx, fy = frequencies[None, :, 0], frequencies[None, :, 1]
-        m = matrix[:, :, :, None]
-        phases = phases[None] + fx * m[:, 0, 2] + fy * m[:, 1, 2]
-        fx, fy = fx * m[:, 0, 0] + fy * m[:, 1, 0], fx * m[:, 0, 1] + fy * m[:, 1, 1]
-        # What the transform makes faster than the canvas can hold fades out.
-        beyond = (jnp.sqrt(fx**2 + fy**2) - self.cutoff) / (self.rate / 2 - self.cutoff)
-        amplitudes = jnp.clip(1 - beyond, 0, 1)
-        height, width = self.size
-        y = ((np.arange(height) + 0.5 - height / 2) / self.rate)[None, :, None, None]
-        x = ((np.arange(width) + 0.5 - width / 2) / self.rate)[None, None, :, None]
-        turns = (v[:, None, None, :] for v in (fx, fy, phases))
-        fx, fy, phases = turns
-        waves = jnp.sin(2 * np.pi * (fx * x + fy * y + phases)) * amplitudes[:, None, None, :]
-        kernel = self.param('kernel', nn.initializers.normal(1.0), (self.channels, self.channels))
-        return waves @ (kernel * (1 / math.sqrt(self.channels)))
-
-    def _transform(self, w: jax.Array, user: jax.Array | None) -> jax.Array:
-        """`[1 or B, 3, 3]`: rotation and translation by w, behind the user's."""
-        matrix = jnp.eye(3)[None] if user is None else user.reshape(-1, 3, 3)
-        if not self.learned_transform:
-            return jnp.broadcast_to(matrix, (w.shape[0], 3, 3))
-        t = EqualizedDense(4, bias_init=(1.0, 0.0, 0.0, 0.0), kernel_scale=0.0, name='affine')(w)
-        t = t / jnp.sqrt(jnp.sum(jnp.square(t[:, :2]), axis=1, keepdims=True))
-        cos, sin, x, y = jnp.moveaxis(t, 1, 0)[:, :, None]
-        rows = (matrix[:, i] for i in range(3))
-        first, second, third = rows
-        first, second = first - x * third, second - y * third
-        return jnp.stack(
-            [cos * first - sin * second, sin * first + cos * second, third + 0 * cos], axis=1
-        )
-
-    def _draw_frequencies(self) -> jax.Array:
-        radius, angle = jax.random.uniform(self.make_rng('params'), (2, self.channels))
-        radius, angle = self.cutoff * jnp.sqrt(radius), 2 * np.pi * angle
-        return jnp.stack([radius * jnp.cos(angle), radius * jnp.sin(angle)], axis=1)
-
-    def _draw_phases(self) -> jax.Array:
-        return jax.random.uniform(self.make_rng('params'), (self.channels,)) - 0.5
 
 
 class Layer(nn.Module):
@@ -110,11 +48,7 @@ class Layer(nn.Module):
         """`x [B, *in_size, in]` and `w [B, style]` to `[B, *out_size, out_channels]`."""
         spec, channels = self.spec, x.shape[-1]
         side = spec.kernel_size
-        magnitude = self.variable('stats', 'magnitude', jnp.ones, ())
-        if update_average and not self.is_initializing():
-            wide = jax.lax.stop_gradient(x).astype(jnp.promote_types(x.dtype, jnp.float32))
-            square = over_devices(jnp.mean(jnp.square(wide)), update_average)
-            magnitude.value = square + self.magnitude_decay * (magnitude.value - square)
+        gain = input_gain(self, x, self.magnitude_decay, update_average)
         style = EqualizedDense(channels, bias_init=1.0, name='affine')(w)
         kernel = self.param(
             'kernel', nn.initializers.normal(1.0), (side, side, channels, spec.out_channels)
@@ -128,7 +62,7 @@ class Layer(nn.Module):
             kernel,
             style,
             demodulate=not spec.to_rgb,
-            input_gain=jax.lax.rsqrt(magnitude.value),
+            input_gain=gain,
             padding=side - 1,
             dtype=self.dtype or jnp.promote_types(x.dtype, jnp.float32),
         )
@@ -148,15 +82,10 @@ class Layer(nn.Module):
         )
 
 
-class StyleGAN3Generator(nn.Module):
-    """The generator.
+class StyleGAN3Generator(StyleGenerator):
+    """The generator. See `StyleGenerator` for the other attributes.
 
     Attributes:
-      size: side of the images, a power of two from 16.
-      image_channels: 3 for RGB.
-      latent, style, mapping_layers, mapping_lr_multiplier, num_classes: the mapping network;
-        mapping_features: width of its hidden layers, and label_features: of the label's embedding
-        (None: `style`); average_decay: of the running mean of w.
       channel_base, channel_max: a layer with the cutoff f has min(channel_base/2f, channel_max)
         channels.
       num_layers: without ToRGB. num_critical: so many layers before ToRGB are critically sampled.
@@ -178,18 +107,10 @@ class StyleGAN3Generator(nn.Module):
         `num_layers`, `first_cutoff`, `first_stopband` and `last_stopband_rel` unused.
     """
 
-    size: int = 256
-    image_channels: int = 3
-    latent: int = 512
-    style: int = 512
+    smallest: ClassVar[int] = 16
+    takes_transform: ClassVar[bool] = True
+
     mapping_layers: int = 2
-    mapping_lr_multiplier: float = 0.01
-    num_classes: int = 0
-    mapping_features: int | None = None
-    label_features: int | None = None
-    average_decay: float = 0.998
-    channel_base: int = 32768
-    channel_max: int = 512
     num_layers: int = 14
     num_critical: int = 2
     first_cutoff: float = 2.0
@@ -211,21 +132,9 @@ class StyleGAN3Generator(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size < 16 or self.size & (self.size - 1):
-            raise ValueError(f'size must be a power of two from 16, got {self.size}')
-        for name in ('image_channels', 'latent', 'style', 'mapping_layers', 'channel_max'):
-            if getattr(self, name) < 1:
-                raise ValueError(f'{name} must be positive, got {getattr(self, name)}')
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ValueError(f'kernel_size must be odd, got {self.kernel_size}')
-        if self.num_classes < 0:
-            raise ValueError(f'num_classes must be 0 (none) or more, got {self.num_classes}')
         self.specs()
-
-    @property
-    def frame(self) -> tuple[int, int]:
-        """(height, width) of the images."""
-        return self.size, self.size
 
     @property
     def num_ws(self) -> int:
@@ -260,17 +169,7 @@ class StyleGAN3Generator(nn.Module):
         )
 
     def setup(self) -> None:
-        self.mapping_network = MappingNetwork(
-            self.style,
-            self.mapping_layers,
-            self.mapping_lr_multiplier,
-            self.num_classes,
-            self.average_decay,
-            self.mapping_features,
-            self.label_features,
-            self.num_ws,
-            name='mapping',
-        )
+        super().setup()
         channels, specs = self.specs()
         first = specs[0]
         self.input = FourierInput(
@@ -288,24 +187,6 @@ class StyleGAN3Generator(nn.Module):
             for i, spec in enumerate(specs)
         ]
 
-    def mapping(
-        self,
-        z: jax.Array,
-        label: jax.Array | None = None,
-        *,
-        truncation: float | jax.Array | None = None,
-        truncation_cutoff: int | None = None,
-        update_average: UpdateAverage = False,
-    ) -> jax.Array:
-        """`z [B, latent]` to `w [B, num_ws, style]`; see `MappingNetwork`."""
-        return self.mapping_network(
-            z,
-            label,
-            truncation=truncation,
-            truncation_cutoff=truncation_cutoff,
-            update_average=update_average,
-        )
-
     def synthesize(
         self,
         w: jax.Array,
@@ -322,33 +203,8 @@ class StyleGAN3Generator(nn.Module):
           update_average: moves the running magnitudes before they are used; see
             `MappingNetwork`.
         """
-        if w.ndim == 2:
-            w = jnp.broadcast_to(w[:, None], (w.shape[0], self.num_ws, w.shape[1]))
-        if w.shape[1] != self.num_ws:
-            raise ValueError(f'w must have {self.num_ws} styles, got {w.shape[1]}')
+        w = self.each_style(w)
         x = self.input(w[:, 0], transform)
         for i, layer in enumerate(self.layers):
             x = layer(x.astype(layer.dtype or x.dtype), w[:, i + 1], update_average)
         return self.output_scale * x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-    def generate(
-        self,
-        z: jax.Array,
-        label: jax.Array | None = None,
-        *,
-        truncation: float | jax.Array | None = None,
-        truncation_cutoff: int | None = None,
-        transform: jax.Array | None = None,
-        update_average: UpdateAverage = False,
-    ) -> jax.Array:
-        """Latents `[B, latent]` to images `[B, size, size, C]`; moves both kinds of averages."""
-        w = self.mapping(
-            z,
-            label,
-            truncation=truncation,
-            truncation_cutoff=truncation_cutoff,
-            update_average=update_average,
-        )
-        return self.synthesize(w, transform, update_average=update_average)
-
-    __call__ = generate

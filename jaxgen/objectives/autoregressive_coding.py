@@ -37,6 +37,8 @@ class Walk:
         self._row = jax.jit(lambda v, *rest: self._of(v).begin_row(*rest))
         self._step = jax.jit(self._one_step, static_argnums=0)
         self._end = jax.jit(self._end_pixel)
+        self._start = jax.jit(lambda v: self._of(v).start())
+        self._stack = jax.jit(lambda parts: jax.tree.map(lambda *x: jnp.stack(x), *parts))
         self._whole = jax.jit(self._whole_image, static_argnums=0)
 
     def __call__(self, choose: Choose) -> np.ndarray:
@@ -78,10 +80,9 @@ class Walk:
         (height, width), colours = self._size, self._model.colours
         levels, variables = self._model.levels, self._variables
         image = np.zeros((height, width, colours), np.int32)
-        kept, ended = jax.jit(lambda v: self._of(v).start())(variables)
+        kept, ended = self._start(variables)
         above = jnp.zeros((1, width, colours), jnp.result_type(float))
         first = jax.eval_shape(lambda v: self._of(v).begin_pixel(), variables)
-        stack = jax.jit(lambda parts: jax.tree.map(lambda *x: jnp.stack(x), *parts))
         for i in range(height):
             kept, row, left = self._row(variables, kept, ended, above, np.int32(i))
             ends = []
@@ -96,7 +97,7 @@ class Walk:
                 left, end = self._end(variables, left, partial, pixel)
                 image[i, j] = pixel[0]
                 ends.append(end)
-            ended = stack(ends)
+            ended = self._stack(ends)
             above = centred(jnp.asarray(image[i][None]), levels)
         return image
 

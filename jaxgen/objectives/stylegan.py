@@ -4,7 +4,7 @@
 2  every `path_length_every` steps, G again: interval · weight · path length penalty on a part of
    the batch, a second update of the same Adam
 3  D: logistic loss on the real batch and on fakes of the updated G, Adam; here alone move the
-   running means of w and of StyleGAN3's magnitudes
+   running means of w and of the layers' magnitudes (StyleGAN3)
 4  every `r1_every` steps, D again: interval · γ/2 · R1 on the same real batch, same Adam
 5  EMA of G's parameters; ADA's probability; the step is counted
 
@@ -356,13 +356,14 @@ class StyleGAN(AdversarialBase):
         update_average: bool | Average = False,
     ) -> tuple[jax.Array, PyTree]:
         """Images of styles, and the generator's other collections after it."""
-        options = {}
-        if hasattr(self.generator, 'noise'):
-            options['noise'] = draws.noise
-        else:
-            options['update_average'] = update_average
+        options = {'noise': draws.noise} if hasattr(self.generator, 'noise') else {}
         image, updated = self.generator.apply(
-            {'params': params, 'stats': stats}, w, **options, method='synthesize', mutable=['stats']
+            {'params': params, 'stats': stats},
+            w,
+            update_average=update_average,
+            method='synthesize',
+            mutable=['stats'],
+            **options,
         )
         return self.layout.images(image), updated['stats']
 

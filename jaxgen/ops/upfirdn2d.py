@@ -258,7 +258,9 @@ def _resample(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _correlate(x: jax.Array, taps: tuple[tuple[float, ...], ...], geometry: tuple) -> jax.Array:
+def _correlate_once(
+    x: jax.Array, taps: tuple[tuple[float, ...], ...], geometry: tuple
+) -> jax.Array:
     """The linear map, and its transpose, in the form that suits the machine."""
     f = np.array(taps)
     return jax.lax.platform_dependent(
@@ -266,6 +268,10 @@ def _correlate(x: jax.Array, taps: tuple[tuple[float, ...], ...], geometry: tupl
         tpu=lambda x: fir_matrices.resample(x, f, *geometry),
         default=lambda x: _sum_of_slices(x, f, *geometry),
     )
+
+
+# Hundreds of slices take longer to trace than to compile: each shape is traced once.
+_correlate = jax.jit(_correlate_once, static_argnums=(1, 2), inline=True)
 
 
 def _forward(x: jax.Array, taps: tuple, geometry: tuple) -> tuple[jax.Array, None]:
@@ -277,7 +283,7 @@ def _backward(taps: tuple, geometry: tuple, _: None, y: jax.Array) -> tuple[jax.
     return (_correlate(y, flipped, _transposed(np.shape(taps), geometry)),)
 
 
-_correlate.defvjp(_forward, _backward)
+_correlate_once.defvjp(_forward, _backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -332,8 +338,9 @@ def _sum_of_slices(
             x.shape[3],
         )
         strides = (1, vertical.stride, horizontal.stride, 1)
-        tap = float(taps[k, j]) if static else taps[k, j].astype(dtype)
-        return tap * jax.lax.slice(x, (0, top, left, 0), stop, strides).astype(dtype)
+        part = jax.lax.slice(x, (0, top, left, 0), stop, strides).astype(dtype)
+        tap = np.asarray(taps[k, j], dtype) if static else taps[k, j].astype(dtype)
+        return jax.lax.mul(part, jax.lax.broadcast(tap, part.shape))
 
     rows = []
     for row in vertical.starts:
@@ -341,7 +348,7 @@ def _sum_of_slices(
         for column in horizontal.starts:
             places = [(*v, *h) for v in row for h in column if not static or taps[v[0], h[0]]]
             zeros = (x.shape[0], vertical.count, horizontal.count, x.shape[3])
-            total = sum(term(*place) for place in places) if places else jnp.zeros(zeros, dtype)
-            columns.append(total.astype(x.dtype))
+            terms = [term(*place) for place in places] or [jnp.zeros(zeros, dtype)]
+            columns.append(functools.reduce(jax.lax.add, terms).astype(x.dtype))
         rows.append(interleave(columns, 2))
     return interleave(rows, 1)[:, : size[0], : size[1]]

@@ -42,7 +42,7 @@ AT_LEAST_ONE = ('loss.path_length_shrink', 'augment.every')
 SHARES = ('loss.style_mixing', 'augment.p')
 # After `init_from`, as published: the discriminator knows its images already.
 ADA_IMAGES, ADA_IMAGES_AFTER_TRANSFER = 500_000, 100_000
-# Half-life of the magnitudes that StyleGAN3 keeps of each layer, in images.
+# Half-life of the magnitudes that are kept of each layer's input, in images.
 MAGNITUDE_HALF_LIFE = 20_000
 
 
@@ -151,7 +151,7 @@ def make_generator(config: ConfigDict) -> nn.Module:
     """The generator of `config.model`."""
     fields = config.model.to_dict()
     network = fields.pop('network')
-    if network == 'stylegan3':
+    if network == 'stylegan3' or fields.get('normalize_inputs'):
         fields['magnitude_decay'] = 0.5 ** (config.batch_size / MAGNITUDE_HALF_LIFE)
     return build(NETWORKS[network], 'model', fields)
 

@@ -73,11 +73,7 @@ class Checkpoints:
                 return step, self.restore(step, shapes, sharding)
             # Whatever orbax or tensorstore raises for damaged files: there is no common class.
             except Exception as error:
-                if difference := self._difference(step, shapes):
-                    raise UserError(
-                        f'checkpoint {self.directory / str(step)} is one of another model: '
-                        f'{difference}'
-                    ) from error
+                self._check_model(step, shapes, error)
                 self._set_aside(step, error)
         if steps:
             raise UserError(
@@ -85,6 +81,28 @@ class Checkpoints:
                 'command now starts from the beginning'
             )
         return None
+
+    def restore_named(self, step: int, shapes: PyTree, sharding: Sharding) -> PyTree:
+        """`restore`, of a step that was asked for by its number.
+
+        Raises:
+          UserError: the checkpoint is one of another model, or can't be read; it stays where it is.
+        """
+        try:
+            return self.restore(step, shapes, sharding)
+        except Exception as error:
+            self._check_model(step, shapes, error)
+            raise UserError(
+                f'checkpoint {self.directory / str(step)} is damaged: {_reason(error)}; there are '
+                f'those of the steps {self.steps()}'
+            ) from error
+
+    def _check_model(self, step: int, shapes: PyTree, error: Exception) -> None:
+        """UserError for a checkpoint that is whole, but not one of `shapes`."""
+        if difference := self._difference(step, shapes):
+            raise UserError(
+                f'checkpoint {self.directory / str(step)} is one of another model: {difference}'
+            ) from error
 
     def _difference(self, step: int, shapes: PyTree) -> str | None:
         """The first array that a checkpoint and `shapes` do not share; None if it can't be told."""
@@ -102,11 +120,10 @@ class Checkpoints:
         return None
 
     def _set_aside(self, step: int, error: Exception) -> None:
-        reason = (str(error).strip().splitlines() or [''])[0]
         aside = self.directory.with_name(self.directory.name + '-damaged')
         print(
             f'checkpoint {self.directory / str(step)} is damaged and was moved to {aside}: '
-            f'{type(error).__name__}: {reason[:200]}',
+            f'{_reason(error)}',
             flush=True,
         )
         if jax.process_index() == 0:
@@ -182,7 +199,8 @@ def newest_state(
       best: of those that `config.best` keeps.
 
     Raises:
-      UserError: as `Checkpoints.restore_latest`; or there is no checkpoint of that step.
+      UserError: as `Checkpoints.restore_latest` and `restore_named`; or there is no checkpoint of
+        that step.
     """
     steps = saved_steps(workdir, best=best)
     if step is not None and step not in steps:
@@ -193,7 +211,7 @@ def newest_state(
     if step is None:
         found = checkpoints.restore_latest(shapes, sharding)
     else:
-        found = step, checkpoints.restore(step, shapes, sharding)
+        found = step, checkpoints.restore_named(step, shapes, sharding)
     checkpoints.close()
     return found
 
@@ -212,3 +230,9 @@ def _shapes_by_name(tree: PyTree) -> dict[str, tuple[int, ...]]:
         jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+def _reason(error: Exception) -> str:
+    """An exception's kind, and its first line."""
+    reason = (str(error).strip().splitlines() or [''])[0]
+    return f'{type(error).__name__}: {reason[:200]}'

@@ -134,14 +134,14 @@ def compile_phases(
     began = time.perf_counter()
     batch = plan.put_batch(batch)
 
-    def compile_one(phase: Phase) -> Phase:
-        update = plan.compile_step(phase.update).lower(state, batch, key).compile()
-        return dataclasses.replace(phase, update=update)
-
+    # Traced one after the other: side by side, what phases share lands in one or the other, and the
+    # compilation cache does not know them again.
+    phases = objective.phases()
+    lowered = [plan.compile_step(phase.update).lower(state, batch, key) for phase in phases]
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        phases = list(pool.map(compile_one, objective.phases()))
+        updates = list(pool.map(lambda phase: phase.compile(), lowered))
     _say(f'compiled in {time.perf_counter() - began:.1f} s')
-    return phases
+    return [dataclasses.replace(p, update=u) for p, u in zip(phases, updates, strict=True)]
 
 
 class Journal:

@@ -1,10 +1,14 @@
 """Generators in memory, and folders of runs, for the tests of apps."""
 
+import importlib
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen import cli, tasks
 from jaxgen.interop import imported
 from jaxgen.models.stylegan2 import StyleGAN2Generator
 from jaxgen.models.stylegan3 import StyleGAN3Generator
@@ -77,6 +81,8 @@ def digits_runs(tmp_path_factory):
     """Runs of the PixelCNN family on the digits: by class, and both auto-encoders."""
     at = tmp_path_factory.mktemp('digits')
     fields = dict(data__dir=str(at / 'data'))
+    # Here, so that no command says that it prepares them.
+    tasks.open_data(tiny.config('autoencoder', **fields))
     by_class = dict(
         data__name='digits',
         data__size=8,
@@ -89,3 +95,21 @@ def digits_runs(tmp_path_factory):
         'autoencoder': tiny.make_run(at / 'autoencoder', 'autoencoder', **fields),
         'autoencoder_mse': tiny.make_run(at / 'autoencoder_mse', 'autoencoder_mse', **fields),
     }
+
+
+@pytest.fixture
+def in_process(capsys):
+    """`in_process(module, *arguments)`: an app's command line without a process of its own.
+
+    For mistakes, of which there are many; gives `code`, `out` and `err` as `commands` does.
+    """
+
+    def run(module, *arguments):
+        app = importlib.import_module(module)
+        for name in app._FLAGS:
+            app._FLAGS[name].unparse()
+        capsys.readouterr()
+        code = cli.run(app.main, [module, *arguments], values=app._FLAGS)
+        return types.SimpleNamespace(code=code, **capsys.readouterr()._asdict())
+
+    return run

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgen.apps import compression
 from jaxgen.apps.compression import (
     compress,
     decompress,
@@ -34,6 +35,20 @@ def in_memory(model, size, **condition):
 @pytest.fixture(scope='module')
 def run():
     return in_memory(autoregressive.gated(num_classes=3, blocks=1), SIZE, label=np.array([LABEL]))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compiled_once():
+    """Of a run, a size and a class all walks are one; that of the command is compiled anew."""
+    made, walk = {}, compression._walk
+
+    def kept(run, size, label):
+        _, found = made.setdefault((id(run), size, label), (run, walk(run, size, label)))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compression, '_walk', kept)
+        yield
 
 
 def picture_of(run, seed=0):
@@ -105,32 +120,38 @@ def test_a_picture_or_class_that_the_model_has_not_is_an_error(run, shape, label
         compress(run, np.zeros(shape, np.uint8), label)
 
 
-def test_the_command_goes_there_and_back(commands, tmp_path, digits_runs):
+@pytest.fixture
+def files(tmp_path):
+    """`a.png`, 5×4 grey pixels, and these pixels; and the flags for a source and a target."""
     picture = np.random.default_rng(0).integers(0, 256, (5, 4), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / 'a.png')
-    model = f'--workdir={digits_runs["pixelcnn"]}'
+    return picture, lambda a, b: (f'--input={tmp_path / a}', f'--out={tmp_path / b}')
 
-    def start(source, out, *flags):
-        files = f'--input={tmp_path / source}', f'--out={tmp_path / out}'
-        return commands.run('jaxgen.apps.compression', model, *files, *flags)
 
-    done = start('a.png', 'a.jxc', '--label=3')
+def test_the_command_goes_there_and_back(commands, tmp_path, digits_runs, files):
+    picture, between = files
+    command = 'jaxgen.apps.compression', f'--workdir={digits_runs["pixelcnn"]}'
+    done = commands.run(*command, *between('a.png', 'a.jxc'), '--label=3')
     assert done.code == 0, done.err
     assert 'bits for −log2 p =' in done.out
-    done = start('a.jxc', 'b.png')
+    done = commands.run(*command, *between('a.jxc', 'b.png'))
     assert done.code == 0, done.err
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'b.png')), picture)
 
+
+def test_what_the_command_cannot_do_is_one_line(in_process, tmp_path, digits_runs, files):
+    picture, between = files
+    command = 'jaxgen.apps.compression', f'--workdir={digits_runs["pixelcnn"]}'
     Image.fromarray(picture).convert('RGB').save(tmp_path / 'rgb.png')
     (tmp_path / 'text.jxc').write_text('no such file')
     for source, out, flags, words in (
         ('rgb.png', 'c.jxc', ['--label=3'], ('1 colours', "'RGB'")),
         ('a.png', 'c.png', [], ('must end in', '.jxc')),
         ('a.png', 'c.jxc', [], ('--label is missing', '0 to 9')),
-        ('a.jxc', 'c.jpg', [], ('must end in', '.png')),
+        ('text.jxc', 'c.jpg', [], ('must end in', '.png')),
         ('none.png', 'c.jxc', [], ('none.png', 'No such file')),
         ('text.jxc', 'c.png', [], ('not a file that this app made',)),
     ):
-        refused = start(source, out, *flags)
+        refused = in_process(*command, *between(source, out), *flags)
         assert_one_line(refused.code, refused.err, words)
     assert not list(tmp_path.glob('c.*'))

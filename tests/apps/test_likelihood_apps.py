@@ -8,6 +8,7 @@ from jaxgen.apps import code_interpolation, completions, receptive_field, recons
 from jaxgen.apps.likelihood_command import held_out
 from jaxgen.errors import UserError
 from jaxgen.training.restore import restore
+from tests import autoregressive
 from tests.test_bad_input import assert_one_line
 
 APPS = ['class_samples', 'completions', 'reconstructions', 'code_interpolation']
@@ -71,12 +72,9 @@ def test_along_a_path_of_codes_the_noise_stays_the_same(runs, images):
 
 
 def test_only_the_masked_network_has_a_blind_spot():
-    import jax
-    import jax.numpy as jnp
-
     size, at = (8, 9), (6, 4)
     for name, model in receptive_field.examples().items():
-        variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, *size, 1), jnp.int32))
+        variables = autoregressive.random_variables(model, np.zeros((1, *size, 1), np.int32))
         field = receptive_field.dependence(model, variables, size, at)
         assert not field.reshape(-1)[at[0] * 9 + at[1] :].any()
         assert (receptive_field.blind(field, at) > 0) == ('masked' in name)
@@ -91,14 +89,14 @@ def kind(app):
 
 
 @pytest.fixture
-def start(commands, tmp_path, digits_runs):
-    """`start(app, *flags)` on the run that the app is for, or on that of `run=`."""
+def arguments(tmp_path, digits_runs):
+    """`arguments(app, *flags)`: its command line, on the run that it is for or that of `run=`."""
 
-    def run_app(app, *flags, run=None, out='a.png'):
+    def of(app, *flags, run=None):
         model = f'--workdir={digits_runs[run or kind(app)]}'
-        return commands.run(f'jaxgen.apps.{app}', model, f'--out={tmp_path / out}', *flags)
+        return f'jaxgen.apps.{app}', model, f'--out={tmp_path / "a.png"}', *flags
 
-    return run_app
+    return of
 
 
 @pytest.mark.parametrize(
@@ -109,8 +107,8 @@ def start(commands, tmp_path, digits_runs):
         ('receptive_field', ['--at=3,4']),
     ],
 )
-def test_the_picture_is_there_and_nothing_beside_it(start, tmp_path, app, flags):
-    done = start(app, *flags)
+def test_the_picture_is_there_and_nothing_beside_it(commands, arguments, tmp_path, app, flags):
+    done = commands.run(*arguments(app, *flags))
     assert done.code == 0, done.err
     with Image.open(tmp_path / 'a.png') as picture:
         assert min(picture.size) >= 64
@@ -134,15 +132,15 @@ def test_the_picture_is_there_and_nothing_beside_it(start, tmp_path, app, flags)
         ('receptive_field', ['--at=8,0'], 'pixelcnn', ('--at must be a column below 8', "'8,0'")),
     ],
 )
-def test_a_mistake_is_one_line(start, tmp_path, app, flags, run, words):
-    done = start(app, *flags, run=run)
+def test_a_mistake_is_one_line(in_process, arguments, tmp_path, app, flags, run, words):
+    done = in_process(*arguments(app, *flags, run=run))
     assert_one_line(done.code, done.err, words)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mask_of_another_size_is_one_line(start, tmp_path):
+def test_a_mask_of_another_size_is_one_line(in_process, arguments, tmp_path):
     Image.new('L', (4, 8)).save(tmp_path / 'mask.png')
-    done = start('completions', f'--mask={tmp_path / "mask.png"}')
+    done = in_process(*arguments('completions', f'--mask={tmp_path / "mask.png"}'))
     assert_one_line(done.code, done.err, ('--mask must be of the size', '8×8, got 4×8'))
 
 

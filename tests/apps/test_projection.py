@@ -37,13 +37,20 @@ def test_an_image_of_the_generator_comes_back(smooth, space):
     np.testing.assert_allclose(found.distances[-1], again, rtol=1e-3, atol=1e-7)
 
 
-def test_each_image_is_projected_by_itself(smooth):
-    settings = inversion.Settings(steps=5, samples=100)
-    project = inversion.Projector(smooth, inversion.make_embedding('pyramid'), settings)
+def test_each_image_is_projected_by_itself_from_the_nearest_start(smooth):
+    settings = inversion.Settings(steps=5, samples=100, starts=20, noise=0)
+    embed, weights = inversion.make_embedding('pyramid')
+    project = inversion.Projector(smooth, (embed, weights), settings)
     targets = smooth.sample(3, seed=5)
     together = project(targets)
     alone = project(targets[:1])
     np.testing.assert_allclose(together.w[:1], alone.w, rtol=1e-4, atol=1e-5)
+    mean, _ = inversion.style_statistics(smooth, 100, seed=0)
+    others = smooth.styles(np.arange(20), inversion.START_SEED)[1]
+    looks = embed(weights, smooth.images(np.concatenate([mean[0], others])))
+    away = np.sum((looks[None] - embed(weights, targets)[:, None]) ** 2, axis=2)
+    assert away.argmin(axis=1).any()  # not all nearest to the mean
+    np.testing.assert_allclose(together.distances[0], away.min(axis=1), rtol=1e-3)
 
 
 def test_noise_maps_stay_noise_and_help(stylegans):

@@ -1,5 +1,7 @@
 """`jaxgen.apps.transform` and `jaxgen.apps.motion`: what moves, and what sticks."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,7 @@ from PIL import Image
 from jaxgen.apps import motion, transform
 from jaxgen.apps.drawing import draw
 from jaxgen.metrics import warps
+from tests.apps.conftest import stylegan_variables
 from tests.test_bad_input import assert_one_line
 
 
@@ -49,6 +52,22 @@ def test_the_input_moves_the_image(moved, stylegans):
     right = np.abs(moved[1, :, 2:] - moved[0, :, :-2]).mean()
     assert right < 0.5 * np.abs(moved[1] - moved[0]).mean()
     assert np.abs(moved[3, :, :-2] - moved[0, :, 2:]).mean() < 0.25 * spread
+
+
+def test_a_stylegan2_with_a_fourier_input_is_moved_too(stylegans):
+    plain = stylegans['stylegan2']
+    generator = plain.generator.clone(fourier_input=True, noise='none')
+    run = dataclasses.replace(
+        plain, generator=generator, variables=stylegan_variables(generator.clone(noise='random'))
+    )
+    assert (motion.can_move(plain), motion.can_move(run)) == (False, True)
+    w = np.asarray(run.styles([0, 1, 2])[1])
+    caption, images = transform.panel(run, 'translation', w, 4, shift=0.25, reach=0.2)
+    assert caption == 'StyleGAN2: translation'
+    np.testing.assert_array_equal(images[0], images[2])
+    for there in (1, 3):
+        assert np.any(images[there] != images[0])
+    assert np.any(images[1] != images[3])
 
 
 def test_the_middle_row_over_time():

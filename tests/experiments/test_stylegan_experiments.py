@@ -93,7 +93,8 @@ def test_equivariance_is_measured_and_lands_in_the_table(experiment):
     ('name', 'row', 'config', 'metrics'),
     [
         ('stylegan2_ladder', 'config_d', 'stylegan2.py:paper_config_d_smoke', None),
-        ('stylegan3_ladder', 'a', 'stylegan2.py:ffhq256_smoke', None),
+        ('stylegan3_ladder', 'a', 'stylegan3.py:config_a_smoke', None),
+        ('stylegan3_ladder', 'b', 'stylegan3.py:config_b_smoke', '--metrics=eqt4_int,eqr4'),
         ('stylegan3_ladder', 'g', 'stylegan3.py:config_g_smoke', '--metrics=eqt4_int,eqr4'),
     ],
 )

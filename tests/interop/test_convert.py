@@ -1,7 +1,10 @@
 """From a published file to a folder that samples: the same images, or one line and no trace."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -12,6 +15,7 @@ from jaxgen.errors import UserError
 from jaxgen.interop import imported, torch_reader
 from jaxgen.training import workdir
 from jaxgen.training.restore import from_weights, restore
+from tests.fork_server import ROOT
 from tests.interop import torch_files as files
 from tests.interop.test_hostile_files import CALLS, archive, pickled
 from tests.interop.test_torch_reader import PUBLISHED, copied
@@ -316,3 +320,12 @@ def test_a_damaged_folder_is_one_line_of_the_command(commands, damaged, tmp_path
     child = commands.run('jaxgen.sample', f'--workdir={damaged}', f'--out={tmp_path / "a.png"}')
     assert_one_line(child.code, child.err, ('weights.npz', 'damaged'))
     assert not (tmp_path / 'a.png').exists()
+
+
+def test_output_that_nobody_reads_ends_a_command_without_a_word():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, '-m', 'jaxgen.interop.convert', '--help']
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, '')

@@ -1,5 +1,7 @@
 """Likelihoods: bits per dimension, and draws as functions of noise."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,9 +38,10 @@ def test_softmax_log_prob_equals_a_loop():
 def test_half_precision_logits_are_summed_in_float32():
     pixels = random_images(256, (1, 4, 4, 3))
     logits = jnp.zeros((*pixels.shape, 256), jnp.bfloat16)
-    assert image_log_prob(Softmax(256), logits, pixels).dtype == jnp.float32
     params = jnp.zeros((1, 4, 4, 20), jnp.bfloat16)
-    assert image_log_prob(LogisticMixture(256, 2), params, pixels).dtype == jnp.float32
+    for likelihood, given in ((Softmax(256), logits), (LogisticMixture(256, 2), params)):
+        log_prob = functools.partial(image_log_prob, likelihood)
+        assert jax.eval_shape(log_prob, given, pixels).dtype == jnp.float32
 
 
 def test_a_ragged_last_batch_counts_its_real_rows_only():

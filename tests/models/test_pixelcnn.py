@@ -25,26 +25,27 @@ MODELS = {
 }
 
 
-def logits_support(model, variables, shape=SHAPE, **condition):
-    def network(x):
-        y = model.apply(variables, x, **condition, method='network')
-        return y.reshape(*y.shape[:3], -1)
-
-    groups = np.repeat(np.arange(model.colours), model.levels)
-    return tiny.support(network, groups, shape, jax.random.key(0))
-
-
 @pytest.mark.parametrize('name', MODELS)
 def test_a_sub_pixel_sees_only_those_before_it_also_after_training(name):
     model = MODELS[name]
     pixels = tiny.images(model, 2, SHAPE[:2])
+
+    def network(variables, x):
+        y = model.apply(variables, x, method='network')
+        return y.reshape(*y.shape[:3], -1)
+
+    groups = np.repeat(np.arange(model.colours), model.levels)
     with jax.enable_x64(True):
-        variables = tiny.random_variables(model, pixels)
-        for state in (variables, tiny.trained(model, variables, pixels)):
-            found = logits_support(model, state)
-            assert not (found & ~TRIANGLE).any()
-            # Not because nothing depends on anything.
-            assert found.sum() > TRIANGLE.sum() / 2
+        before = tiny.random_variables(model, pixels)
+        after = tiny.trained(model, before, pixels)
+        found = tiny.supports(network, (before, after), groups, SHAPE, jax.random.key(0))
+    for seen in found:
+        assert not (seen & ~TRIANGLE).any()
+        # Not because nothing depends on anything.
+        assert seen.sum() > TRIANGLE.sum() / 2
+    # Gradients have reached every parameter.
+    for (path, x), y in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        assert (x != np.asarray(y)).any(), path
 
 
 @pytest.mark.parametrize(
@@ -205,6 +206,17 @@ def test_recomputing_blocks_changes_no_number():
     assert again.apply(variables, 1, (3, 3), method='steps').start()[0][0].shape == (1, 1, 3, 3)
 
 
+@pytest.mark.parametrize('name', ['masked', 'row', 'diagonal'])
+def test_with_remat_every_block_is_recomputed_and_the_parameters_are_the_same(name):
+    model, again = MODELS[name], MODELS[name].clone(remat=True)
+    pixels = tiny.images(model, 1, (3, 3))
+    variables, shapes = (jax.eval_shape(m.init, jax.random.key(0), pixels) for m in (model, again))
+    assert variables == shapes
+    steps = jax.make_jaxpr(again.apply)(variables, pixels).eqns
+    blocks = sum(step.primitive.name in ('checkpoint', 'remat2') for step in steps)
+    assert blocks == (model.blocks if name == 'masked' else model.layers)
+
+
 def test_the_autoencoder_is_its_decoder_given_the_code():
     model = PixelCNNAutoencoder(tiny.gated(embedding=4, blocks=2), widths=(3, 5))
     pixels = tiny.images(model, 2, (5, 6))
@@ -243,10 +255,14 @@ def test_maps_in_half_precision_give_nearly_the_same_parameters_in_float32(name)
     variables = jax.tree.map(lambda x: 0.3 * x, tiny.random_variables(model, pixels))
     expected = jax.jit(model.apply)(variables, pixels)
     model = model.clone(dtype=jnp.bfloat16)
-    found, kept = jax.jit(
-        lambda v, x: model.apply(v, x, capture_intermediates=True, mutable='intermediates')
-    )(variables, pixels)
-    maps = [x for x in jax.tree.leaves(kept) if x is not found]
-    assert sum(x.dtype == jnp.bfloat16 for x in maps) >= len(maps) - 1
+    found = jax.jit(model.apply)(variables, pixels)
+    _, kept = jax.eval_shape(
+        lambda v, x: model.apply(v, x, capture_intermediates=True, mutable='intermediates'),
+        variables,
+        pixels,
+    )
+    # All but the parameters that come out.
+    maps = jax.tree.leaves(kept['intermediates'])
+    assert sum(x.dtype == jnp.bfloat16 for x in maps) >= len(maps) - 2
     assert found.dtype == jnp.float32
     assert 0 < float(jnp.abs(found - expected).max()) < 0.1 * float(jnp.abs(expected).max())

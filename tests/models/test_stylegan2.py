@@ -1,5 +1,7 @@
 """The StyleGAN2 generator: its options, its size, style mixing, noise, and what it refuses."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,11 @@ def generator(**fields):
 def variables(model, seed=0):
     """Random everywhere, noise strengths and averages included."""
     label = LABEL if model.num_classes else None
-    return tiny.variables(model, Z, label, noise=KEYS, seed=seed)
+    values = tiny.variables(model, Z, label, noise=KEYS, seed=seed)
+    # Mean squares are not negative.
+    return jax.tree.map_with_path(
+        lambda path, x: np.abs(x) if 'magnitude' in str(path) else x, values
+    )
 
 
 @pytest.fixture(scope='module')
@@ -48,7 +54,13 @@ def synthesize(model):
 VARIANTS = {
     'default': dict(),
     'resnet, labels': dict(architecture='resnet', num_classes=3),
-    'orig, fixed noise, weights': dict(architecture='orig', noise='const', form='weights'),
+    'orig, fixed noise, weights, Fourier input, all inputs of unit magnitude': dict(
+        architecture='orig',
+        noise='const',
+        form='weights',
+        fourier_input=True,
+        normalize_inputs=True,
+    ),
     'AdaIN': dict(architecture='orig', normalization='instance'),
     'bfloat16 above, recomputed, grey': dict(
         dtype=jnp.bfloat16, low_precision_blocks=1, remat=True, image_channels=1, noise='none'
@@ -169,6 +181,43 @@ def test_noise_can_be_changed_without_touching_the_variables(model, trained, syn
     assert np.abs(const - none).max() > 0.01
 
 
+def test_a_fourier_input_is_moved_by_a_transform_and_a_learned_constant_refuses_one(model, trained):
+    moving = generator(size=8, fourier_input=True, noise='none')
+    assert (moving.takes_transform, model.takes_transform) == (True, False)
+    values = tiny.variables(moving, Z)
+    w = np.ones((2, moving.num_ws, 6), np.float32)
+    draw = jax.jit(lambda t: moving.apply(values, w, transform=t, method='synthesize'))
+    still, turned = draw(jnp.eye(3)), draw(jnp.diag(jnp.array([-1.0, -1.0, 1.0])))
+    assert np.abs(still - turned).max() > 0.01
+    features = {}
+    for name, transform in dict(still=np.eye(3), turned=np.diag([-1, -1, 1])).items():
+        features[name] = moving.bind(values).input(w[:, 0], jnp.asarray(transform, jnp.float32))
+    # Critically sampled, but half a turn takes samples to samples.
+    np.testing.assert_allclose(
+        features['turned'], features['still'][:, ::-1, ::-1], rtol=1e-4, atol=1e-4
+    )
+    with pytest.raises(ValueError, match='a learned constant cannot be moved'):
+        model.apply(trained, np.ones((2, 6)), KEYS, np.eye(3), method='synthesize')
+
+
+def test_magnitudes_of_the_inputs_are_a_running_mean_that_moves_only_when_asked():
+    model = generator(size=8, noise='none', normalize_inputs=True, magnitude_decay=0.75)
+    values = variables(model)
+    w = np.ones((2, model.num_ws, 6), np.float32)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def magnitude(update):
+        _, state = model.apply(
+            values, w, method='synthesize', update_average=update, mutable=['stats']
+        )
+        return state['stats']['block_4']['conv1']['magnitude']
+
+    before = values['stats']['block_4']['conv1']['magnitude']
+    assert magnitude(False) == before
+    square = np.mean(np.square(values['params']['constant']))
+    np.testing.assert_allclose(magnitude(True), 0.75 * before + 0.25 * square, rtol=1e-5)
+
+
 def test_the_average_of_w_moves_only_when_asked(model, trained):
     for update in (False, True):
         _, state = model.apply(
@@ -231,6 +280,7 @@ def test_the_gradient_of_path_lengths_is_their_slope():
         (dict(channel_base=8), 'channel_base must be 16 or more, got 8'),
         (dict(style=0), 'style must be 1 or more, got 0'),
         (dict(num_classes=-1), 'num_classes must be 0 or more, got -1'),
+        (dict(normalize_inputs=True, normalization='instance'), 'normalize_inputs must be left'),
     ],
 )
 def test_what_cannot_be_built_is_one_line_with_the_value_and_what_is_allowed(fields, message):

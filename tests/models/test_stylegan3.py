@@ -253,7 +253,7 @@ def test_rematerialised_gradients_are_the_same(model, trained):
         (dict(size=8), 'size must be a power of two from 16, got 8'),
         (dict(num_critical=4), 'num_critical must be between 1 and num_layers - 1 = 3, got 4'),
         (dict(kernel_size=2), 'kernel_size must be odd, got 2'),
-        (dict(channel_max=0), 'channel_max must be positive, got 0'),
+        (dict(channel_max=0), 'channel_max must be 1 or more, got 0'),
         (dict(num_classes=-1), 'num_classes must be 0 .*, got -1'),
     ],
 )

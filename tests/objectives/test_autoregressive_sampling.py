@@ -1,10 +1,11 @@
 """Three samplers, one image; completions; what a sampler keeps and reports."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxgen.errors import UserError
 from jaxgen.losses.likelihood import LogisticMixture, Softmax, image_log_prob
@@ -15,63 +16,75 @@ from jaxgen.objectives.autoregressive_sampling import (
     sample_fixed_point,
     sample_naive,
 )
-from jaxgen.parallel.mesh import make_mesh
 from tests import autoregressive as tiny
 
 BATCH = 2
+SAMPLERS = sample_naive, sample_cached, sample_fixed_point
 LABEL = jnp.array([2, 0])
 MAPS = np.random.default_rng(5).normal(size=(BATCH, 4, 5, 2)).astype(np.float32)
-GATED = [
-    (tiny.gated(), {}),
-    (tiny.gated(shift='link', colours=1, kernel_size=5), {}),
-    (tiny.gated(num_classes=3, spatial=2, link='post'), dict(label=LABEL, spatial=MAPS)),
-    (tiny.gated(num_classes=3, spatial=2, shift='link'), dict(label=LABEL, spatial=MAPS)),
-    (tiny.gated(num_classes=3, spatial=2, spatial_widths=(3,)), dict(label=LABEL)),
-]
+CONDITIONED = dict(blocks=2, num_classes=3, spatial=2)
+MODELS = {
+    'gated': (tiny.gated(), {}),
+    'grey link': (tiny.gated(shift='link', colours=1, kernel_size=5), {}),
+    'post': (tiny.gated(**CONDITIONED, link='post'), dict(label=LABEL, spatial=MAPS)),
+    'link': (tiny.gated(**CONDITIONED, shift='link'), dict(label=LABEL, spatial=MAPS)),
+    'made map': (tiny.gated(**CONDITIONED, spatial_widths=(3,)), dict(label=LABEL)),
+    'masked': (tiny.masked(first_kernel=5), {}),
+    'diagonal': (tiny.recurrent('diagonal'), {}),
+    'plus_plus': (tiny.plus_plus(num_classes=3), dict(label=LABEL)),
+    'grey plus_plus': (tiny.plus_plus(colours=1, nonlinearity='elu', resnets=2), {}),
+}
+SIZES = {'plus_plus': (8, 8), 'grey plus_plus': (4, 12)}
 
 
 class Drawing:
-    """A model with variables that are nowhere zero, and its compiled samplers."""
+    """A model with variables that are nowhere zero, and its samplers, each compiled once.
 
-    def __init__(self, model, size=(4, 5), scale=0.5, **condition):
-        self.model, self.size, self.condition = model, size, condition
-        pixels = tiny.images(model, BATCH, size)
-        variables = tiny.random_variables(model, pixels, **condition)
-        self.variables = jax.tree.map(lambda x: scale * x, variables)
+    So `given` is always there, if only to be observed nowhere. `seen` is the progress, which the
+    Gated PixelCNN reports.
+    """
+
+    def __init__(self, name):
+        (self.model, self.condition), self.size = MODELS[name], SIZES.get(name, (4, 5))
+        self.shape = (BATCH, *self.size, self.model.colours)
+        pixels = tiny.images(self.model, BATCH, self.size)
+        variables = tiny.random_variables(self.model, pixels, **self.condition)
+        self.variables = jax.tree.map(lambda x: 0.5 * x, variables)
         self.keys = jax.random.split(jax.random.key(3), BATCH)
-        self.compiled = {}
+        self.seen, self.compiled = [], {}
+        self.reported = dict(progress=self.report) if name == 'gated' else {}
+        self.score = jax.jit(self.log_prob)
 
-    def __call__(self, sampler, keys=None, temperature=1.0, **options):
-        name = (sampler, *sorted(options))
-        if name not in self.compiled:
-            self.compiled[name] = jax.jit(
-                lambda keys, temperature, options: sampler(
-                    self.model,
-                    self.variables,
-                    keys,
-                    self.size,
-                    temperature=temperature,
-                    **self.condition,
-                    **options,
-                )
-            )
-        keys = self.keys if keys is None else keys
-        sample = self.compiled[name](keys, jnp.float32(temperature), options)
+    def report(self, done, rows):
+        self.seen.append((int(done), int(rows)))
+
+    def log_prob(self, pixels):
+        params = self.model.apply(self.variables, pixels, **self.condition)
+        return image_log_prob(self.model.likelihood, params, pixels)
+
+    def sample(self, sampler, keys, temperature, given, observed):
+        options = dict(temperature=temperature, given=given, observed=observed)
+        options |= self.condition | self.reported
+        return sampler(self.model, self.variables, keys, self.size, **options)
+
+    def __call__(self, sampler, keys=None, temperature=1.0, given=None, observed=None):
+        if sampler not in self.compiled:
+            self.compiled[sampler] = jax.jit(functools.partial(self.sample, sampler))
+        sample = self.compiled[sampler](
+            self.keys if keys is None else keys,
+            np.float32(temperature),
+            np.zeros(self.shape, np.int32) if given is None else given,
+            np.zeros(self.shape[1:], bool) if observed is None else observed,
+        )
         return jax.tree.map(np.asarray, sample)
 
-    def score(self, pixels):
-        params = jax.jit(self.model.apply)(self.variables, pixels, **self.condition)
-        return image_log_prob(self.model.likelihood, params, pixels)
+
+drawing_of = functools.cache(Drawing)
 
 
 @pytest.fixture(scope='module')
 def gated():
-    return Drawing(tiny.gated())
-
-
-@pytest.fixture(scope='module')
-def plus_plus():
-    return Drawing(tiny.plus_plus(num_classes=3), size=(8, 8), label=LABEL)
+    return drawing_of('gated')
 
 
 def assert_same(drawing, samplers, **options):
@@ -83,44 +96,34 @@ def assert_same(drawing, samplers, **options):
     for other in others:
         np.testing.assert_array_equal(other.pixels, first.pixels)
         np.testing.assert_allclose(other.log_prob, first.log_prob, rtol=1e-4)
+    return first
+
+
+@pytest.mark.parametrize(
+    'name', ['gated', 'grey link', 'post', 'link', 'made map', 'masked', 'plus_plus']
+)
+def test_all_samplers_draw_the_same_integers_and_know_their_log_prob(name):
+    drawing = drawing_of(name)
+    first = assert_same(drawing, SAMPLERS)
     np.testing.assert_allclose(drawing.score(first.pixels), first.log_prob, rtol=1e-4)
-
-
-@pytest.mark.parametrize(('model', 'condition'), GATED)
-def test_all_samplers_draw_the_same_integers_and_know_their_log_prob(model, condition):
-    drawing = Drawing(model, **condition)
-    samplers = sample_naive, sample_cached, sample_fixed_point
-    for temperature in (1.0, 0.5):
-        first, *others = (drawing(s, temperature=temperature) for s in samplers)
-        for other in others:
-            np.testing.assert_array_equal(other.pixels, first.pixels)
-    assert_same(drawing, samplers)
-
-
-def test_the_masked_network_is_cached_too():
-    drawing = Drawing(tiny.masked(first_kernel=5))
-    assert_same(drawing, (sample_naive, sample_cached, sample_fixed_point))
+    if name != 'plus_plus':
+        assert_same(drawing, SAMPLERS, temperature=0.5)
 
 
 def test_a_recurrent_network_has_the_other_two_samplers():
-    drawing = Drawing(tiny.recurrent('diagonal'))
+    drawing = drawing_of('diagonal')
     assert_same(drawing, (sample_naive, sample_fixed_point))
     with pytest.raises(ValueError, match='PixelRNN cannot run in steps: use sample_fixed_point'):
         drawing(sample_cached)
 
 
-def test_all_samplers_draw_the_same_pixels_from_logistics(plus_plus):
-    assert_same(plus_plus, (sample_naive, sample_cached, sample_fixed_point))
-
-
 def test_a_grey_mixture_of_another_shape_is_cached_too():
-    model = tiny.plus_plus(colours=1, nonlinearity='elu', resnets=2)
-    assert_same(Drawing(model, size=(4, 12)), (sample_cached, sample_fixed_point))
+    assert_same(drawing_of('grey plus_plus'), (sample_cached, sample_fixed_point))
 
 
 @pytest.mark.parametrize('name', ['gated', 'plus_plus'])
-def test_a_half_given_image_is_completed_and_what_is_given_stays(name, request):
-    drawing = request.getfixturevalue(name)
+def test_a_half_given_image_is_completed_and_what_is_given_stays(name):
+    drawing = drawing_of(name)
     given = tiny.images(drawing.model, BATCH, drawing.size)
     observed = np.zeros((*drawing.size, 3), bool)
     observed[:2] = True
@@ -142,8 +145,8 @@ def test_a_half_given_image_is_completed_and_what_is_given_stays(name, request):
 
 
 @pytest.mark.parametrize('name', ['gated', 'plus_plus'])
-def test_where_all_is_observed_the_image_comes_back_with_its_log_prob(name, request):
-    drawing = request.getfixturevalue(name)
+def test_where_all_is_observed_the_image_comes_back_with_its_log_prob(name):
+    drawing = drawing_of(name)
     given = tiny.images(drawing.model, BATCH, drawing.size)
     for sampler in (sample_cached, sample_fixed_point):
         sample = drawing(sampler, given=given, observed=np.ones(drawing.size + (3,), bool))
@@ -174,21 +177,15 @@ def test_at_zero_temperature_the_key_plays_no_part(gated):
     np.testing.assert_array_equal(first.pixels[0], first.pixels[1])
 
 
-@pytest.mark.parametrize('sampler', [sample_naive, sample_cached, sample_fixed_point])
+@pytest.mark.parametrize('sampler', SAMPLERS)
 def test_progress_counts_rows_up_to_the_last(gated, sampler):
-    seen = []
-    sample = sampler(
-        gated.model,
-        gated.variables,
-        gated.keys,
-        gated.size,
-        progress=lambda done, rows: seen.append((int(done), int(rows))),
-    )
-    jax.block_until_ready(sample)
     jax.effects_barrier()
-    done = sorted(done for done, _ in seen)
+    gated.seen.clear()
+    gated(sampler)
+    jax.effects_barrier()
+    done = sorted(done for done, _ in gated.seen)
     assert done[-1] == gated.size[0]
-    assert {rows for _, rows in seen} == {gated.size[0]}
+    assert {rows for _, rows in gated.seen} == {gated.size[0]}
     assert sampler is sample_fixed_point or done == [1, 2, 3, 4]
 
 
@@ -196,19 +193,19 @@ def test_progress_counts_rows_up_to_the_last(gated, sampler):
     ('model', 'size'), [(tiny.masked(), (4, 8)), (tiny.gated(), (4, 8)), (tiny.plus_plus(), (8, 8))]
 )
 def test_what_is_kept_grows_with_the_row_and_not_with_the_image(model, size):
+    pixels = jnp.zeros((1, *size, 3), jnp.int32)
+    variables = jax.eval_shape(lambda key: model.init(key, pixels), jax.random.key(0))
+
     def kept(height, width):
-        pixels = jnp.zeros((1, height, width, 3), jnp.int32)
-        steps = jax.eval_shape(
-            lambda key: model.init_with_output(key, pixels)[1], jax.random.key(0)
-        )
         state = jax.eval_shape(
-            lambda v: model.apply(v, 1, (height, width), method='steps').start(), steps
+            lambda v: model.apply(v, 1, (height, width), method='steps').start(), variables
         )
         return sum(np.prod(x.shape) for x in jax.tree.leaves(state))
 
     height, width = size
-    assert kept(2 * height, width) == kept(height, width)
-    assert kept(height, 2 * width) == 2 * kept(height, width)
+    once = kept(height, width)
+    assert kept(2 * height, width) == once
+    assert kept(height, 2 * width) == 2 * once
 
 
 def test_a_completion_that_cannot_be_asked_for_is_one_line():
@@ -234,17 +231,6 @@ def test_a_completion_that_cannot_be_asked_for_is_one_line():
 
 
 def test_given_without_observed_is_an_error(gated):
+    given = tiny.images(gated.model, BATCH, gated.size)
     with pytest.raises(ValueError, match='come together'):
-        gated(sample_cached, given=tiny.images(gated.model, BATCH, gated.size))
-
-
-def test_images_are_the_same_split_over_eight_devices(gated):
-    keys = jax.random.split(jax.random.key(4), 8)
-    mesh = make_mesh()
-    split = jax.device_put(keys, NamedSharding(mesh, PartitionSpec('data')))
-    sampler = jax.jit(
-        lambda keys: sample_cached(gated.model, gated.variables, keys, gated.size).pixels
-    )
-    found = sampler(split)
-    assert len(found.sharding.device_set) == 8
-    np.testing.assert_array_equal(found, sampler(keys))
+        sample_cached(gated.model, gated.variables, gated.keys, gated.size, given=given)

@@ -47,7 +47,7 @@ def test_the_held_out_figure_is_the_mean_over_every_image(training):
     found = make_evaluate(config, objective, plan, data)(state)
     assert found.keys() == {f'{name}/held_out'}
     ((batch, count),) = in_order(data.held_out, 8)
-    scores = np.asarray(objective.score({'params': state.ema}, batch))[:count]
+    scores = np.asarray(jax.jit(objective.score)({'params': state.ema}, batch))[:count]
     assert len(data.held_out) == count < 8
     assert found[f'{name}/held_out'] == pytest.approx(scores.mean(), rel=1e-5)
 

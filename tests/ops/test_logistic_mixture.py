@@ -114,9 +114,9 @@ def test_a_floored_scale_gets_no_gradient():
         mixture = mixtures.split_parameters(params, 1, log_scale_floor=-2.0)
         return mixtures.mixture_log_prob(mixture, jnp.array([3]), 16)
 
-    gradient = jax.grad(total)(jnp.array([0.0, 0.1, -3.0]))
-    assert gradient[2] == 0
-    assert jax.grad(total)(jnp.array([0.0, 0.1, -1.0]))[2] != 0
+    gradient = jax.jit(jax.grad(total))
+    assert gradient(jnp.array([0.0, 0.1, -3.0]))[2] == 0
+    assert gradient(jnp.array([0.0, 0.1, -1.0]))[2] != 0
 
 
 def test_a_number_of_parameters_that_fits_no_mixture_is_an_error():

@@ -36,6 +36,8 @@ def train(tiny_data):
         log_every=1,
         sample_every=2,
         checkpoint_every=2,
+        # tests/parallel/test_mesh_plans.py has R1 on several devices.
+        loss__r1_every=0,
         # With an ε this large Adam is proportional to the gradient, as SGD is.
         optimizer__eps=1.0,
         optimizer__learning_rate=0.1,

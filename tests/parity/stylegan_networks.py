@@ -1,5 +1,6 @@
 """Golden cases of the layers and networks of StyleGAN2 and StyleGAN3."""
 
+import functools
 import math
 import re
 
@@ -450,20 +451,22 @@ def sg3_generator(case):
     z, label = case['in/z'], case['in/c'] if config['c_dim'] else None
     checker.check('out/ws', model.apply(variables, z, label, method='mapping'))
 
-    def run(transform=None, **options):
-        image, state = jax.jit(
-            lambda variables, z, label, transform: model.apply(
-                variables,
-                z,
-                label,
-                transform=transform,
-                mutable=['intermediates', 'stats'],
-                capture_intermediates=lambda module, _: isinstance(
-                    module, stylegan3.Layer | stylegan3.FourierInput
-                ),
-                **options,
-            )
-        )(variables, z, label, transform)
+    # Compiled once for all transforms and truncations.
+    @functools.partial(jax.jit, static_argnames=('truncation_cutoff', 'update_average'))
+    def generate(variables, z, label, **options):
+        return model.apply(
+            variables,
+            z,
+            label,
+            mutable=['intermediates', 'stats'],
+            capture_intermediates=lambda module, _: isinstance(
+                module, stylegan3.Layer | stylegan3.FourierInput
+            ),
+            **options,
+        )
+
+    def run(**options):
+        image, state = generate(variables, z, label, **options)
         return nchw(image), state
 
     image, state = run()
@@ -475,9 +478,10 @@ def sg3_generator(case):
         features = nchw(state['intermediates'][ours]['__call__'][0])
         checker.check(key, features[:1, :4])
     for key in case.keys(r'out/img_psi.+'):
-        checker.check(key, run(**truncation_from(key))[0])
+        options = {'transform': np.eye(3)} | truncation_from(key)
+        checker.check(key, run(**options)[0])
     for name, transform in case.under('in/transform').items():
-        checker.check(f'out/{name}', run(transform)[0])
+        checker.check(f'out/{name}', run(transform=transform, truncation=1.0)[0])
     if 'out/img_update' in case:
         image, state = run(update_average=True)
         checker.check('out/img_update', image)

@@ -9,7 +9,7 @@ import pytest
 from jaxgen.errors import UserError
 from jaxgen.parallel.mesh import make_mesh
 from jaxgen.parallel.plan import JitPlan
-from jaxgen.training.checkpoint import Checkpoints
+from jaxgen.training.checkpoint import Checkpoints, newest_state
 
 SHARDING = JitPlan(make_mesh()).state_sharding()
 
@@ -115,6 +115,16 @@ def test_a_damaged_checkpoint_is_named_and_set_aside_and_the_one_before_it_used(
     assert (folder.with_name('checkpoints-damaged') / '3').is_dir()
     assert_is(restore(folder), 2)
     assert capsys.readouterr().out == ''
+
+
+@pytest.mark.parametrize('damage', DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_checkpoint_that_was_asked_for_is_one_line_and_stays(folder, damage):
+    damage(folder)
+    with pytest.raises(UserError, match=r'checkpoints/3 is damaged.*\[1, 2, 3\]') as error:
+        newest_state(folder.parent, SHAPES, SHARDING, step=3)
+    assert '\n' not in str(error.value)
+    assert_is(newest_state(folder.parent, SHAPES, SHARDING, step=2), 2)
+    assert (folder / '3').is_dir()
 
 
 def test_whichever_file_is_cut_short_no_wrong_number_is_restored(written, tmp_path):
