@@ -30,7 +30,7 @@ demo: install  ## train CIPS on photographs, 8 minutes on 2 cores
 	@$(VENV)/bin/python -m jaxgen.train --config=configs/cips.py:demo --workdir=$(DEMO_DIR)
 
 test: install  ## all tests, on two cores (PYTEST_ARGS='tests/ops -x' for some)
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: install  ## what ruff finds; changes nothing
 	@$(VENV)/bin/ruff check .

@@ -35,19 +35,27 @@ def pytest_addoption(parser):
     )
 
 
-# Minutes each, and one worker takes a file as a whole: begun last, they would run alone.
+# Half a minute or more each, and one worker takes a file as a whole: begun last, they would run
+# alone. (`make test` tells xdist to keep this order.)
 LONGEST = (
     'test_golden.py',
-    'test_notebooks.py',
     'test_resume.py',
+    'test_notebooks.py',
+    'test_mesh_plans.py',
     'test_several_processes.py',
+    'test_fid_against_torch.py',
+    'test_speed_scripts.py',
+    'test_stylegan3.py',
+    'test_stylegan_convert.py',
+    'test_autoregressive_sampling.py',
     'test_compile_command.py',
 )
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first; within a file nothing changes."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """The longest files first, in their order; within a file nothing changes."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope='session')

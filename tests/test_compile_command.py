@@ -113,6 +113,9 @@ def test_a_likelihood_step_is_one_phase_and_advice_names_fields_that_its_model_h
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert [(p['name'], p['every']) for p in report['phases']] == [('update', 1)]
-    advice = Fields(8, parts={'model': get_config('masked_smoke').model}).advice(2)
+    model = get_config('masked_smoke').model.unlock()
+    advice = Fields(8, parts={'model': model}).advice(2)
     assert any(line.startswith('model.dtype=bfloat16') for line in advice)
-    assert not any('remat' in line for line in advice)
+    assert any(line.startswith('model.remat') for line in advice)
+    del model['remat']
+    assert not any('remat' in line for line in Fields(8, parts={'model': model}).advice(2))

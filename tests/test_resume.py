@@ -20,7 +20,7 @@ from tests import tiny
 from tests.fork_server import ROOT
 
 # Few kills of a kind may all fall on the same moment.
-KILLS = {'cips': 20, 'pixelcnn': 4, 'stylegan2': 2, 'autoencoder': 1}
+KILLS = {'cips': 20, 'pixelcnn': 4, 'stylegan2': 1, 'autoencoder': 1}
 STEPS = {'cips': 100, 'pixelcnn': 60, 'stylegan2': 20, 'autoencoder': 10}
 EVERY = 2
 # Whose going on is left to the real command, without a fork, that is.
@@ -263,20 +263,11 @@ def test_a_run_of_another_model_is_refused_and_left_alone(train, reference):
 # Everything is infinite after the first update, before anything was saved; or too fast from the
 # fourth step on, when there is a checkpoint.
 AT_ONCE, LATER = ('inf', 'there is no checkpoint yet'), ('1e30', 'checkpoint')
-# Regularisers have a part in nothing here but the time that it takes to compile.
-PLAIN = ('--config.loss.path_length_every=0',)
 
 
-@pytest.mark.parametrize(
-    ('which', 'case', 'fields'),
-    [
-        ('cips', AT_ONCE, ()),
-        ('pixelcnn', LATER, ()),
-        ('stylegan2', AT_ONCE, PLAIN),
-    ],
-)
+@pytest.mark.parametrize(('which', 'case'), [('cips', AT_ONCE), ('pixelcnn', LATER)])
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_last_good_checkpoint(
-    commands, tiny_data, tmp_path, which, case, fields
+    commands, tiny_data, tmp_path, which, case
 ):
     (rate, good), folder = case, tmp_path / 'run'
     child = commands.run(
@@ -284,7 +275,6 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_last_good_checkpo
         *arguments_of(which, tiny_data),
         f'--workdir={folder}',
         f'--config.optimizer.learning_rate={rate}',
-        *fields,
     )
     assert child.code == 1
     (line,) = [line for line in child.err.splitlines() if not line.startswith('W')]

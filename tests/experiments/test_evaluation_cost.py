@@ -13,5 +13,6 @@ def test_a_row_has_the_metric_and_what_it_cost(monkeypatch, capsys):
     row = json.loads(capsys.readouterr().out)
     assert row['images'] == '40 + 40'
     assert row['values'].keys() == {'kid40_full'}
-    assert row['MiB more at most'] > 0
+    # None, where earlier tests left enough room.
+    assert row['MiB more at most'] >= 0
     assert run.time_distance(width=8)['distance'] == '8 features'
