@@ -30,16 +30,17 @@ _SIZE = flags.DEFINE_string('size', None, 'WIDTHxHEIGHT or SIDE; default: that o
 _OUT = flags.DEFINE_string('out', 'grid.png', 'Picture, or folder with --individual.')
 _INDIVIDUAL = flags.DEFINE_bool('individual', False, 'One file per image.')
 _EMA = flags.DEFINE_bool('ema', True, 'Averaged parameters.')
+_CHECKPOINT = flags.DEFINE_string('checkpoint', 'newest', 'newest, best, or a step.')
 
 
 def main() -> None:
-    """Restores the newest checkpoint and renders."""
+    """Restores a checkpoint and renders."""
     cli.require(workdir=_WORKDIR.value)
     size = cli.parse_size(_SIZE.value) if _SIZE.value is not None else None
     from jaxgen.training import workdir
     from jaxgen.training.restore import restore
 
-    run = restore(_WORKDIR.value, ema=_EMA.value)
+    run = restore(_WORKDIR.value, ema=_EMA.value, checkpoint=_CHECKPOINT.value)
     images = run.sample(
         _NUM.value,
         _SEED.value,

@@ -19,7 +19,7 @@ SIDE_ROOMS = {
     'interop': {'ops', 'nn', 'models', 'metrics'},
 }  # fmt: skip
 # Each is jaxgen/NAME.py, above all floors.
-COMMANDS = {'train', 'sample', 'evaluate', 'report', 'compile'}
+COMMANDS = {'train', 'sample', 'evaluate', 'export', 'report', 'compile'}
 # The other files at the top: how a command line fails, and how it and its config are read.
 LOOSE = {'cli', 'errors', 'variants'}
 

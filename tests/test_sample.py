@@ -1,5 +1,7 @@
 """`jaxgen.sample`: each flag gives the picture that it promises."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -208,3 +210,24 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_one_line_and_left_alone(comma
     assert [path.name for path in tmp_path.iterdir()] == ['config.json']
     child = commands.run('jaxgen.sample')
     assert_one_line(child.code, child.err, ('--workdir is missing',))
+
+
+def test_a_checkpoint_can_be_chosen(sample, commands, run, tmp_path):
+    np.testing.assert_array_equal(sample('--num=2', '--checkpoint=5'), sample('--num=2'))
+    for chosen, words in {
+        '4': ('has checkpoints of the steps [5], not of 4',),
+        'best': ('no best checkpoint',),
+        '-5': ('checkpoint must be newest, best or the number of a step', "got '-5'"),
+    }.items():
+        child = commands.run('jaxgen.sample', f'--workdir={run}', f'--checkpoint={chosen}')
+        assert_one_line(child.code, child.err, words)
+
+
+def test_the_best_checkpoint_is_found_where_it_is_kept(run, restored, tmp_path):
+    shutil.copytree(run, tmp_path / 'run')
+    (tmp_path / 'run' / 'checkpoints').rename(tmp_path / 'run' / 'checkpoints-best')
+    best = restore(tmp_path / 'run', checkpoint='best')
+    assert best.step == 5
+    jax.tree.map(np.testing.assert_array_equal, best.variables, restored.variables)
+    with pytest.raises(UserError, match='no checkpoint yet'):
+        restore(tmp_path / 'run')

@@ -56,7 +56,7 @@ def small_network(kind, mesh):
             name: x.astype(jnp.float16 if kind == 'vgg' else x.dtype) for name, x in found.items()
         }
 
-    return networks._network(f'small {kind}', variables, see, mesh)
+    return networks.make_network(f'small {kind}', variables, see, mesh)
 
 
 def held():

@@ -11,6 +11,7 @@ import argparse
 import json
 import pathlib
 import runpy
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -55,7 +56,8 @@ def in_turns(
         jax.block_until_ready(function())
     now = CLOCKS[clock]
     seconds: dict[Any, list[float]] = {name: [] for name in functions}
-    for _ in range(repetitions):
+    for turn in range(repetitions):
+        print(f'turn {turn + 1} of {repetitions}', file=sys.stderr, flush=True)
         for name, function in functions.items():
             time.sleep(PAUSE)
             began = now()

@@ -25,6 +25,9 @@ class ModelFlags:
         )
         self.weights = flags.DEFINE_string('weights', None, 'File of published weights.', **common)
         self.ema = flags.DEFINE_bool('ema', True, 'Averaged parameters.', **common)
+        self.checkpoint = flags.DEFINE_string(
+            'checkpoint', 'newest', 'newest, best, or a step.', **common
+        )
         self.seed = flags.DEFINE_integer(
             'seed',
             0,
@@ -44,6 +47,8 @@ class ModelFlags:
         """UserError for flags that can't be right. At once: nothing slow is imported."""
         if (self.workdir.value is None) == (self.weights.value is None):
             raise UserError('exactly one of --workdir and --weights must be given')
+        if self.weights.value is not None and self.checkpoint.value != 'newest':
+            raise UserError('--checkpoint must be left out: a file of weights has none')
         if not math.isfinite(self.truncation.value):
             raise UserError(f'--truncation must be finite, got {self.truncation.value}')
 
@@ -54,7 +59,7 @@ class ModelFlags:
 
         if self.weights.value is not None:
             return from_weights(self.weights.value, ema=self.ema.value)
-        return restore(self.workdir.value, ema=self.ema.value)
+        return restore(self.workdir.value, ema=self.ema.value, checkpoint=self.checkpoint.value)
 
     def load_cips(self, *, cylindrical: bool | None = None) -> 'Run':
         """`load`, for apps that need pixels one by one; UserError for any other model.
@@ -88,10 +93,10 @@ class ModelFlags:
 
     def noise(self, run: 'Run', slots: list[int]) -> 'jax.Array | None':
         """The noise keys of the images number `slots`, where the generator wants any."""
-        if getattr(run.generator, 'noise', 'none') != 'random':
-            return None
-        from jaxgen.objectives.sampling import image_keys
+        from jaxgen.objectives.sampling import image_keys, takes_noise_keys
 
+        if not takes_noise_keys(run.generator):
+            return None
         return image_keys(self.seed.value, np.asarray(slots, np.int32))
 
 

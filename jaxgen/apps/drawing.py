@@ -29,10 +29,10 @@ def draw(
         that of the first image of seed 0 for all.
       transform: `[F, 3, 3]`, see `StyleGAN3Generator.synthesize`.
     """
-    height, width = size or run.generator.frame
-    if noise is None and getattr(run.generator, 'noise', 'none') == 'random':
-        from jaxgen.objectives.sampling import image_keys
+    from jaxgen.objectives.sampling import image_keys, takes_noise_keys
 
+    height, width = size or run.generator.frame
+    if noise is None and takes_noise_keys(run.generator):
         noise = image_keys(0, np.zeros(1, np.int32))
     at_once = max(1, min(len(w), PIXELS_AT_ONCE // (height * width)))
     for start in range(0, len(w), at_once):

@@ -312,16 +312,13 @@ def synthesize(
     """Images `[B, H, W, C]` of w `[B, 1 or layers, W]` by any generator."""
     import jax.numpy as jnp
 
-    from jaxgen.objectives.sampling import image_keys
+    from jaxgen.objectives.sampling import draw_at_once, image_keys, takes_noise_keys
 
     generator = run.generator
     if not hasattr(generator, 'points'):
-        w = jnp.broadcast_to(w, (len(w), generator.num_ws, w.shape[-1]))
-        options = {'noise': noise} if noise else {}
-        return generator.apply(variables, w, method='synthesize', **options)
-    styles = w[:, 0] if w.shape[1] == 1 else tuple(w[:, i] for i in range(w.shape[1]))
-    keys = image_keys(seed, slot) if generator.noise == 'random' else None
-    height, width = run.frame
-    points = generator.points(height, width)[None]
-    colours = generator.apply(variables, points, styles, noise=keys)
-    return colours.reshape(len(w), height, width, -1)
+        styles = jnp.broadcast_to(w, (len(w), generator.num_ws, w.shape[-1]))
+        given = noise or None
+    else:
+        styles = w[:, 0] if w.shape[1] == 1 else tuple(w[:, i] for i in range(w.shape[1]))
+        given = image_keys(seed, slot) if takes_noise_keys(generator) else None
+    return draw_at_once(generator, variables, styles, run.frame, noise=given)

@@ -23,6 +23,9 @@ class LikelihoodFlags:
         common = dict(flag_values=values)
         self.workdir = flags.DEFINE_string('workdir', None, 'Folder of a run.', **common)
         self.ema = flags.DEFINE_bool('ema', True, 'Averaged parameters.', **common)
+        self.checkpoint = flags.DEFINE_string(
+            'checkpoint', 'newest', 'newest, best, or a step.', **common
+        )
         self.seed = flags.DEFINE_integer(
             'seed',
             0,
@@ -70,7 +73,9 @@ class LikelihoodFlags:
         self.check()
         from jaxgen.training.restore import LikelihoodRun, restore
 
-        run = restore(workdir or self.workdir.value, ema=self.ema.value)
+        run = restore(
+            workdir or self.workdir.value, ema=self.ema.value, checkpoint=self.checkpoint.value
+        )
         if not isinstance(run, LikelihoodRun):
             kind = type(run.generator).__name__
             raise UserError(f'{run.source!r} is a {kind}, this app needs a model with a likelihood')

@@ -6,8 +6,8 @@ After 'Analyzing and Improving the Image Quality of StyleGAN' (1912.04958), Fig.
 deviation of what each ToRGB layer adds to the image, over --num random w and all pixels, as a share
 of the sum over the layers. A generator that uses its last resolution little is too narrow there:
 that led the paper from configuration E to F. Every checkpoint of the run is measured (the config's
-checkpoint_keep_period says which are kept); numbers go beside the picture as .npz. Only the 'skip'
-architecture makes its image so.
+checkpoint_keep_period says which are kept), or that of --checkpoint alone; numbers go beside the
+picture as .npz. Only the 'skip' architecture makes its image so.
 """
 
 import sys
@@ -101,9 +101,9 @@ def deviations(
     """
     import jax
 
-    from jaxgen.objectives.sampling import image_keys
+    from jaxgen.objectives.sampling import image_keys, takes_noise_keys
 
-    random = run.generator.noise == 'random'
+    random = takes_noise_keys(run.generator)
     total: Any = None
     for start in range(0, count, batch):
         # Every batch is full, so that there is one shape to compile; what is too much counts 0.
@@ -160,10 +160,10 @@ def main() -> None:
     from jaxgen.apps import plots
 
     plots.check()
-    newest = _MODEL.load_styled('StyleGAN2')
-    check(newest)
-    runs: Iterable[Run] = [newest]
-    if newest.config is not None:
+    chosen = _MODEL.load_styled('StyleGAN2')
+    check(chosen)
+    runs: Iterable[Run] = [chosen]
+    if chosen.config is not None and _MODEL.checkpoint.value == 'newest':
         from jaxgen.training.restore import each_checkpoint
 
         runs = each_checkpoint(_MODEL.workdir.value, ema=_MODEL.ema.value)

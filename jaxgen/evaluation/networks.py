@@ -95,7 +95,7 @@ def inception(flag: str | None, metric: str, mesh: Mesh) -> Network:
         out = found.module.apply(variables, resize.inception_input(colours(images), 'tf1'))
         return {'pool': out.pool, 'logits': out.unbiased_logits}
 
-    return _network('Inception', found.variables, see, mesh)
+    return make_network('Inception', found.variables, see, mesh)
 
 
 def vgg16(flag: str | None, metric: str, mesh: Mesh) -> Network:
@@ -109,10 +109,11 @@ def vgg16(flag: str | None, metric: str, mesh: Mesh) -> Network:
         features = found.module.apply(variables, vgg.imagenet_input(small / 127.5 - 1))
         return {'dense': features.astype(jnp.float16)}
 
-    return _network('VGG16', found.variables, see, mesh)
+    return make_network('VGG16', found.variables, see, mesh)
 
 
-def _network(name: str, variables: PyTree, see: Callable, mesh: Mesh) -> Network:
+def make_network(name: str, variables: PyTree, see: Callable, mesh: Mesh) -> Network:
+    """A network whose `see` is compiled over the devices of `mesh`, where its weights are put."""
     everywhere = NamedSharding(mesh, PartitionSpec())
     placed = jax.device_put(variables, everywhere)
     return Network(name, tree_digest(variables), placed, over_rows(see, mesh))

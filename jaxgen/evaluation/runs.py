@@ -30,9 +30,9 @@ from jaxgen.evaluation.measure import Result, Sets, measure
 from jaxgen.evaluation.protocols import Metric
 from jaxgen.parallel.mesh import make_mesh
 from jaxgen.training.checkpoint import saved_steps
-from jaxgen.training.restore import LikelihoodRun, Run, restore
+from jaxgen.training.restore import BEST, NEWEST, LikelihoodRun, Run, restore
 
-NEWEST, ALL, BEST = 'newest', 'all', 'best'
+ALL = 'all'
 
 
 class Options(NamedTuple):
@@ -66,8 +66,8 @@ def evaluate_run(
       UserError: no such run or checkpoint, or as `measure`.
     """
     results = []
-    for step in _steps(workdir, checkpoint):
-        run = restore(workdir, ema=options.ema, step=step, best=checkpoint == BEST)
+    for which in _checkpoints(workdir, checkpoint):
+        run = restore(workdir, ema=options.ema, checkpoint=which)
         check_batch(options.batch, run.mesh.size)
         reals, held_out = _data(run, options)
         labels = reals() if reals and getattr(run.generator, 'num_classes', 0) else None
@@ -128,8 +128,8 @@ def score_examples(workdir: str, path: str, checkpoint: str, options: Options) -
     target = pathlib.Path(path).expanduser()
     if not target.parent.is_dir():
         raise UserError(f'--per_example={path!r} is in no folder that exists')
-    (step,) = _steps(workdir, checkpoint)[-1:]
-    run = restore(workdir, ema=options.ema, step=step, best=checkpoint == BEST)
+    (which,) = _checkpoints(workdir, checkpoint)[-1:]
+    run = restore(workdir, ema=options.ema, checkpoint=which)
     reals, held_out = _data(run, options)
     source = (held_out or reals)()
     stream = streams.scores(run, source)
@@ -256,17 +256,15 @@ def _measure(
     )  # fmt: skip
 
 
-def _steps(workdir: str, checkpoint: str) -> list[int | None]:
-    folder = pathlib.Path(workdir).expanduser()
-    if checkpoint in (NEWEST, BEST):
-        return [None]
+def _checkpoints(workdir: str, checkpoint: str) -> list[str | int]:
+    """What `restore` takes, the oldest first."""
     if checkpoint == ALL:
-        return list(saved_steps(folder)) or [None]
-    if not checkpoint.isdecimal():
+        return list(saved_steps(pathlib.Path(workdir).expanduser())) or [NEWEST]
+    if checkpoint not in (NEWEST, BEST) and not checkpoint.isdecimal():
         raise UserError(
             f'--checkpoint must be newest, all, best or the number of a step, got {checkpoint!r}'
         )
-    return [int(checkpoint)]
+    return [checkpoint]
 
 
 def _data(

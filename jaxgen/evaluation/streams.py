@@ -24,7 +24,7 @@ from jaxgen.evaluation.images import (
 from jaxgen.evaluation.networks import Network
 from jaxgen.metrics import equivariance, perceptual_path, spectra
 from jaxgen.metrics.lpips import LPIPS
-from jaxgen.objectives.sampling import image_keys, latents
+from jaxgen.objectives.sampling import draw_at_once, image_keys, latents, takes_noise_keys
 from jaxgen.training.restore import LikelihoodRun, Run
 
 PyTree = Any
@@ -101,7 +101,10 @@ def path_steps(
             for i, width in enumerate((generator.latent,) * 2)
         ]
         near = perceptual_path.lerp(*ends, jnp.full(ends[0].shape[:-1], epsilon))
-        images = [_draw(generator, variables, w, keys) for w in (ends[0], near)]
+        noise = keys if takes_noise_keys(generator) else None
+        images = (
+            draw_at_once(generator, variables, w, run.frame, noise=noise) for w in (ends[0], near)
+        )
         a, b = (perceptual_path.shrink(image) for image in images)
         return {'distance': module.apply(weights, a, b)[:, None] / epsilon**2}
 
@@ -140,7 +143,9 @@ def equivariance_errors(run: Run, count: int, *, seed: int, labels: Sequence | N
         def render(transform: jax.Array) -> jax.Array:
             # Noise is new for every image, as published.
             keys = jax.vmap(jax.random.fold_in, (0, None))(image_keys(seed, slot), next(calls))
-            return _draw(generator, variables, w, keys, transform=transform)
+            noise = keys if takes_noise_keys(generator) else None
+            options = dict(noise=noise, transform=transform)
+            return draw_at_once(generator, variables, w, run.frame, **options)
 
         errors = equivariance.measure(render, equivariance.draw(key, generator.size))
         sums = [part / GROUP for name in TRANSFORMS for part in errors[name]]
@@ -193,20 +198,6 @@ def scores(run: LikelihoodRun, source: Sequence) -> Stream:
         len(source),
         lambda start: compiled(run.variables, rows.at(start)),
     )
-
-
-def _draw(
-    generator: Any, variables: PyTree, w: jax.Array, keys: jax.Array, **options: jax.Array
-) -> jax.Array:
-    """Images of w, whole, with the noise of `keys`; `options` of `synthesize`."""
-    noise = keys if getattr(generator, 'noise', 'none') == 'random' else None
-    if not hasattr(generator, 'points'):
-        options |= {} if noise is None else {'noise': noise}
-        return generator.apply(variables, w, method='synthesize', **options)
-    height, width = generator.frame
-    points = generator.points(height, width)
-    colours = generator.apply(variables, points[None], w, noise=noise)
-    return colours.reshape(len(w), height, width, -1)
 
 
 def _times(shape: Sequence[int]) -> str:

@@ -210,6 +210,11 @@ class _Found:
 
 def _from_torch(data: Any, options: Mapping[str, Any]) -> _Found:
     """A file of `torch.save`."""
+    if isinstance(data, dict) and isinstance(data.get('G_ema'), dict) and 'init_kwargs' in data:
+        network = stylegan_pickle.Network('Generator', data['init_kwargs'], data['G_ema'])
+        dropped = [key for key in data if key not in ('G_ema', 'init_kwargs')]
+        found = _from_snapshot({'G_ema': network}, dropped, options)
+        return dataclasses.replace(found, form='state dict with arguments')
     found, dropped = {'ema': data}, []
     if isinstance(data, dict) and isinstance(data.get('g_ema'), dict):
         found = {NETWORKS[key]: data[key] for key in NETWORKS if isinstance(data.get(key), dict)}

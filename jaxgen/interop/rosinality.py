@@ -86,6 +86,38 @@ def from_torch(
     return generator, variables
 
 
+def to_torch(
+    generator: StyleGAN2Generator, variables: PyTree
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The state dict of a generator, float32, and the mean of w.
+
+    A clamp is left out, as that implementation has none.
+
+    Raises:
+      UserError: a variant that it does not have.
+    """
+    fixed = dict(
+        architecture='skip',
+        activation='lrelu',
+        resample_filter=stylegan2.FIR,
+        num_classes=0,
+        mapping_lr_multiplier=stylegan2.MAPPING_LR_MULTIPLIER,
+    )
+    for name, value in fixed.items():
+        if getattr(generator, name) != value:
+            raise UserError(f'{PUBLISHED} has no generator with {name}={getattr(generator, name)}')
+    if generator.noise == 'none':
+        raise UserError(f"{PUBLISHED} has no generator with noise='none'")
+    official, _ = stylegan2.to_torch(generator, variables)
+    rows = _generator_rows(generator.size.bit_length() - 3, generator.mapping_layers)
+    state_dict = {}
+    for name, source, ones, gain in rows:
+        array = official[source] * np.float32(gain)
+        behind = (1, 1) if source.endswith('torgb.bias') else ()
+        state_dict[name] = array.reshape((1,) * ones + array.shape + behind)
+    return state_dict, official['mapping.w_avg']
+
+
 def discriminator_from_torch(
     state_dict: Mapping[str, np.ndarray],
 ) -> tuple[Discriminator, PyTree]:

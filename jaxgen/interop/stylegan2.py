@@ -1,6 +1,8 @@
-"""The official StyleGAN2 (of the ADA and the StyleGAN3 code): its state dicts to our modules.
+"""The official StyleGAN2 (of the ADA and the StyleGAN3 code): its state dicts to our modules, and
+back.
 
     generator, variables = from_torch(state_dict, init_kwargs)
+    state_dict, init_kwargs = to_torch(generator, variables)
 
 `init_kwargs` are the arguments of the published constructor. Where they are grouped under
 'synthesis_kwargs' they are those of the ADA code, which does not clamp by default; the StyleGAN3
@@ -16,6 +18,7 @@ out, since the network computes the same whatever they are:
 The filters that lie beside the weights are compared with those of our modules.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +43,10 @@ MAPPING_LR_MULTIPLIER = 0.01
 WHOLE_BATCH = 2**30  # for a group of the minibatch deviation
 LARGEST_IMAGE = 8192
 MOST_LAYERS = 64
+# Of our generators: what changes how they compute and train, but not what.
+WITHOUT_EFFECT = (
+    'average_decay', 'dtype', 'form', 'low_precision_blocks', 'magnitude_decay', 'remat',
+)  # fmt: skip
 
 
 def from_torch(
@@ -78,6 +85,29 @@ def from_torch(
         return generator, variables
     generator = generator.clone(noise=noise)
     return generator, pruned(variables, abstract_variables(generator))
+
+
+def to_torch(
+    generator: StyleGAN2Generator, variables: PyTree
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The published state dict of a generator, and the arguments of the constructor that loads it.
+
+    They are those of the StyleGAN3 code. Whether noise is fixed or new is not among them.
+
+    Raises:
+      UserError: a variant that the published code does not have.
+    """
+    if generator.noise == 'random':
+        generator = generator.clone(noise='const')
+    init_kwargs = common_arguments(generator) | dict(
+        architecture=generator.architecture,
+        activation=generator.activation,
+        resample_filter=list(generator.resample_filter),
+        use_noise=generator.noise != 'none',
+    )
+    require_published(generator, _generator_fields(init_kwargs))
+    modules, filters = _generator_modules(generator)
+    return disassemble(variables, modules, names.STYLEGAN2, filters), init_kwargs
 
 
 def discriminator_from_torch(
@@ -151,6 +181,30 @@ def assemble(
     return {collection: found[collection] for collection in ours}
 
 
+def disassemble(
+    variables: PyTree,
+    modules: Sequence[str],
+    rules: names.Rules,
+    constants: Mapping[str, np.ndarray | None],
+) -> dict[str, np.ndarray]:
+    """The state dict of variables, the constants among it; see `assemble`."""
+    published = names.published_names(variables, modules, rules)
+    found = names.to_published(variables, published, rules)
+    unused = setup_filter(FIR)
+    found |= {name: unused if x is None else x for name, x in constants.items()}
+    return {name: np.asarray(x, np.float32) for name, x in found.items()}
+
+
+def require_published(generator: Any, fields: Mapping[str, Any]) -> None:
+    """UserError unless a generator of these fields, all that the published code has, is this."""
+    like = build('generator', type(generator), fields)
+    for name in (field.name for field in dataclasses.fields(generator)):
+        value = getattr(generator, name)
+        if name not in ('parent', 'name', *WITHOUT_EFFECT) and value != getattr(like, name):
+            kind = type(generator).__name__.removesuffix('Generator')
+            raise UserError(f'the published {kind} has no generator with {name}={value!r}')
+
+
 def pruned(variables: PyTree, like: PyTree) -> PyTree:
     """What of `variables` is in `like` too."""
     kept = traverse_util.flatten_dict(like)
@@ -197,6 +251,24 @@ def common_fields(keywords: Keywords, mapping_layers: int) -> dict[str, Any]:
         channel_max=keywords.integer('channel_max', 512),
         clamp=keywords.number('conv_clamp', CLAMP, optional=True),
         low_precision_blocks=keywords.integer('num_fp16_res', 4, low=0),
+    )
+
+
+def common_arguments(generator: Any) -> dict[str, Any]:
+    """The published arguments that the generators of StyleGAN2 and StyleGAN3 share."""
+    return dict(
+        z_dim=generator.latent,
+        c_dim=generator.num_classes,
+        w_dim=generator.style,
+        img_resolution=generator.size,
+        img_channels=generator.image_channels,
+        mapping_kwargs=dict(
+            num_layers=generator.mapping_layers, lr_multiplier=generator.mapping_lr_multiplier
+        ),
+        channel_base=generator.channel_base,
+        channel_max=generator.channel_max,
+        conv_clamp=generator.clamp,
+        num_fp16_res=generator.low_precision_blocks if generator.dtype is not None else 0,
     )
 
 
@@ -268,8 +340,9 @@ def _generator_modules(generator: StyleGAN2Generator) -> tuple[list[str], dict[s
     ]
     f = setup_filter(generator.resample_filter)
     filters = {f'{block}.resample_filter': f for block in blocks}
+    parts = ('conv0', 'skip') if generator.architecture == 'resnet' else ('conv0',)
     for block in blocks[1:]:
-        filters |= {f'{block}.{part}.resample_filter': f for part in ('conv0', 'skip')}
+        filters |= {f'{block}.{part}.resample_filter': f for part in parts}
     # conv1 has one that it does not use.
     return modules, filters | {f'{block}.conv1.resample_filter': None for block in blocks}
 

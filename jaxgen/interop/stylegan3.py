@@ -1,6 +1,7 @@
-"""The official StyleGAN3: its state dicts to our modules.
+"""The official StyleGAN3: its state dicts to our modules, and back.
 
     generator, variables = from_torch(state_dict, init_kwargs)
+    state_dict, init_kwargs = to_torch(generator, variables)
 
 `init_kwargs` are the arguments of the published constructor; those of the released T and R are all
 known. Left out, since they change nothing here, are those that `jaxgen.interop.stylegan2` names.
@@ -14,7 +15,16 @@ from typing import Any
 import numpy as np
 
 from jaxgen.interop import stylegan_names as names
-from jaxgen.interop.stylegan2 import assemble, build, common_fields, flat, mapping_modules
+from jaxgen.interop.stylegan2 import (
+    assemble,
+    build,
+    common_arguments,
+    common_fields,
+    disassemble,
+    flat,
+    mapping_modules,
+    require_published,
+)
 from jaxgen.models.stylegan3 import StyleGAN3Generator
 
 PyTree = Any
@@ -39,16 +49,49 @@ def from_torch(
         another filter, a transform.
     """
     generator = build('generator', StyleGAN3Generator, _fields(init_kwargs))
-    layers = _layers(generator)
-    mapping = mapping_modules(generator.mapping_layers, generator.num_classes)
+    modules, rules = _modules(generator)
     return generator, assemble(
         'generator',
         state_dict,
         generator,
-        modules=[*mapping, 'synthesis.input', *layers],
-        rules=names.stylegan3_modules(len(layers) - 1),
+        modules=modules,
+        rules=rules,
         constants=build('generator', _constants, dict(generator=generator)),
     )
+
+
+def to_torch(
+    generator: StyleGAN3Generator, variables: PyTree
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The published state dict of a generator, and the arguments of the constructor that loads it.
+
+    Raises:
+      UserError: a variant that the published code does not have.
+    """
+    init_kwargs = common_arguments(generator) | dict(
+        num_layers=generator.num_layers,
+        num_critical=generator.num_critical,
+        first_cutoff=generator.first_cutoff,
+        first_stopband=generator.first_stopband,
+        last_stopband_rel=generator.last_stopband_rel,
+        margin_size=generator.margin,
+        output_scale=generator.output_scale,
+        conv_kernel=generator.kernel_size,
+        use_radial_filters=generator.radial,
+        filter_size=generator.filter_size,
+        lrelu_upsampling=generator.lrelu_upsampling,
+        magnitude_ema_beta=generator.magnitude_decay,
+    )
+    require_published(generator, _fields(init_kwargs))
+    return disassemble(variables, *_modules(generator), _constants(generator)), init_kwargs
+
+
+def _modules(generator: StyleGAN3Generator) -> tuple[list[str], names.Rules]:
+    """The published modules that may have variables, and where those go."""
+    layers = _layers(generator)
+    mapping = mapping_modules(generator.mapping_layers, generator.num_classes)
+    modules = [*mapping, 'synthesis.input', *layers]
+    return modules, names.stylegan3_modules(len(layers) - 1)
 
 
 def _layers(generator: StyleGAN3Generator) -> list[str]:

@@ -29,6 +29,11 @@ def latents(keys: jax.Array, width: int) -> jax.Array:
     return jax.vmap(lambda key: jax.random.normal(key, (width,)))(keys)
 
 
+def takes_noise_keys(generator: nn.Module) -> bool:
+    """Whether `generator` draws noise of its own for each image, from keys `[B]`."""
+    return getattr(generator, 'noise', 'none') == 'random'
+
+
 def sample_images(
     generator: nn.Module,
     variables: PyTree,
@@ -51,7 +56,7 @@ def sample_images(
     """
     z = latents(keys, generator.latent)
     w = generator.apply(variables, z, label, truncation=truncation, method='mapping')
-    noise = keys if getattr(generator, 'noise', 'none') == 'random' else None
+    noise = keys if takes_noise_keys(generator) else None
     height, width = size or generator.frame
     if hasattr(generator, 'points'):
         pixels = generator.points(height, width)
@@ -86,6 +91,31 @@ def synthesize_whole(
         spread = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         w = jax.lax.with_sharding_constraint(w, spread)
     return generator.apply(variables, w, method='synthesize', **options)
+
+
+def draw_at_once(
+    generator: nn.Module,
+    variables: PyTree,
+    w: Any,
+    frame: tuple[int, int],
+    *,
+    noise: Any = None,
+    **options: jax.Array,
+) -> jax.Array:
+    """Images `[B, *frame, C]` of any generator in one pass, neither tiled nor split over devices.
+
+    Args:
+      w: as `generator.synthesize` takes it, or a renderer of pixels its `__call__`.
+      frame: (height, width); of a generator of whole images its own.
+      noise: keys `[B]`, or maps, where the generator takes any.
+      options: others of `synthesize`, of a generator of whole images.
+    """
+    if not hasattr(generator, 'points'):
+        options |= {} if noise is None else {'noise': noise}
+        return generator.apply(variables, w, method='synthesize', **options)
+    points = generator.points(*frame)[None]
+    colours = generator.apply(variables, points, w, noise=noise)
+    return colours.reshape(-1, *frame, colours.shape[-1])
 
 
 def make_sampler(sample: Callable[..., jax.Array], mesh: Mesh, batch: int) -> Sampler:

@@ -4,14 +4,13 @@ Fields of `model` and `discriminator` are those of the modules' constructors, bu
 of the discriminator, which follow from `channel_base` and `channel_max`.
 """
 
-from collections.abc import Callable
-
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from jaxgen.augment import ada
 from jaxgen.errors import UserError
 from jaxgen.models.discriminator import Discriminator, tapered_channels
+from jaxgen.models.style_generator import StyleGenerator
 from jaxgen.models.stylegan2 import StyleGAN2Generator
 from jaxgen.models.stylegan3 import StyleGAN3Generator
 from jaxgen.objectives import schedules
@@ -21,11 +20,10 @@ from jaxgen.parallel.mesh import Layout
 from jaxgen.tasks.fields import build, check_never_if_zero
 from jaxgen.tasks.minibatch import check_groups
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
+NETWORKS: dict[str, type[StyleGenerator]] = {
     'stylegan2': StyleGAN2Generator,
     'stylegan3': StyleGAN3Generator,
 }
-SMALLEST = {'stylegan2': 8, 'stylegan3': 16}
 NEVER_IF_ZERO = (
     'loss.r1_every',
     'loss.r1_weight',
@@ -64,7 +62,7 @@ def training_size(config: ConfigDict) -> tuple[int, int]:
 def check(config: ConfigDict) -> None:
     """What can be wrong with the numbers alone, beside what `setup.check` finds."""
     check_never_if_zero(config, NEVER_IF_ZERO)
-    size, least = config.model.size, SMALLEST[config.model.network]
+    size, least = config.model.size, NETWORKS[config.model.network].smallest
     if size < least or size & (size - 1):
         raise UserError(f'model.size must be a power of two from {least}, got {size}')
     for name in AT_LEAST_ONE:

@@ -25,6 +25,7 @@ from jaxgen.objectives.sampling import (
     make_sampler,
     sample_images,
     synthesize_whole,
+    takes_noise_keys,
 )
 from jaxgen.parallel.mesh import make_mesh
 from jaxgen.parallel.plan import JitPlan
@@ -32,6 +33,8 @@ from jaxgen.training.checkpoint import newest_state, saved_steps
 from jaxgen.training.workdir import read_config
 
 PyTree = Any
+
+NEWEST, BEST = 'newest', 'best'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Run:
         `weights [N, K]` blend K styles w `[B, K, W]` pixel by pixel. `noise`: `[B]` keys; default:
         those of the first images of seed 0, where the generator wants any.
         """
-        if noise is None and self.generator.noise == 'random':
+        if noise is None and takes_noise_keys(self.generator):
             noise = image_keys(0, np.arange(w.shape[0], dtype=np.int32))
         pixels = coords if weights is None else (coords, weights)
         return np.asarray(self._render(self.variables, pixels, (w, noise)))
@@ -155,7 +158,7 @@ class Run:
         transform: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Those of `synthesize` that were given, for `count` images; noise where it is needed."""
-        if noise is None and getattr(self.generator, 'noise', 'none') == 'random':
+        if noise is None and takes_noise_keys(self.generator):
             noise = image_keys(0, np.arange(count, dtype=np.int32))
         given = {'noise': noise, 'transform': transform}
         return {name: value for name, value in given.items() if value is not None}
@@ -255,24 +258,31 @@ def _refuse(name: str, value: float) -> None:
 
 
 def restore(
-    workdir: str | pathlib.Path, *, ema: bool = True, step: int | None = None, best: bool = False
+    workdir: str | pathlib.Path, *, ema: bool = True, checkpoint: str | int = NEWEST
 ) -> Run | LikelihoodRun:
     """A checkpoint of `workdir`, or the imported weights that it holds.
 
     Args:
-      step: of the checkpoint; None: the newest.
-      best: of those that `config.best` keeps.
+      checkpoint: 'newest', 'best' (of those that `config.best` keeps), or the number of a step.
 
     Raises:
       UserError: no run, or no checkpoint yet, or not of that step.
     """
     folder = pathlib.Path(workdir).expanduser()
     config = read_config(folder)
+    best = checkpoint == BEST
+    if not str(checkpoint).isdecimal() and checkpoint not in (NEWEST, BEST):
+        raise UserError(
+            f'checkpoint must be {NEWEST}, {BEST} or the number of a step, got {checkpoint!r}'
+        )
     if (folder / imported.WEIGHTS).exists():
+        if checkpoint != NEWEST:
+            raise UserError(f'workdir {str(workdir)!r} holds converted weights, no checkpoints')
         return _from_imported(str(workdir), imported.load(folder), ema=ema)
     plan = JitPlan(make_mesh())
     objective = tasks.make_objective(config)
     shapes = jax.eval_shape(objective.init_state, jax.random.key(0))
+    step = None if checkpoint in (NEWEST, BEST) else int(checkpoint)
     found = newest_state(folder, shapes, plan.state_sharding(), step=step, best=best)
     if found is None:
         kind = 'best checkpoint: config.best says by which metric' if best else 'checkpoint yet'
@@ -303,7 +313,7 @@ def each_checkpoint(workdir: str | pathlib.Path, *, ema: bool = True) -> Iterato
       UserError: no run, or no checkpoint that can be read.
     """
     for step in saved_steps(pathlib.Path(workdir).expanduser()):
-        yield restore(workdir, ema=ema, step=step)
+        yield restore(workdir, ema=ema, checkpoint=step)
 
 
 def from_weights(path: str | pathlib.Path, *, ema: bool = True) -> Run:

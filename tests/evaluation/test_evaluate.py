@@ -36,7 +36,7 @@ def small_network(monkeypatch):
         return {'pool': pool, 'logits': 3 * pool}
 
     def make(flag, metric, mesh):
-        return networks._network('small', weights, see, mesh)
+        return networks.make_network('small', weights, see, mesh)
 
     monkeypatch.setattr(networks, 'inception', make)
     return lambda images: np.asarray(see(weights, jnp.asarray(images, jnp.float32))['pool'])

@@ -23,7 +23,7 @@ def small_inception(monkeypatch):
         def see(variables, images):
             return {'pool': found.module.apply(variables, (images - 128) / 128).pool}
 
-        network = networks._network('Inception', found.variables, see, mesh)
+        network = networks.make_network('Inception', found.variables, see, mesh)
         quick = jax.jit(network.see, compiler_options={'xla_backend_optimization_level': 3})
         return network._replace(see=quick)
 
