@@ -2,10 +2,11 @@
 beside eager PyTorch (`torch_stylegan.py`).
 
     python experiments/speed/stylegan.py [--json] [--quick] [--clock=cpu] [--networks=stylegan2,…]
+        [--kept]
 
 A phase is measured alone; the step is G + PL/4 + D + R1/16 + the averages. Style mixing and
-augmentation are off in both. For StyleGAN3 there are rows without rematerialisation too: what the
-filtered nonlinearities keep, in `MiB`, the temporaries of the compiled program as XLA plans them.
+augmentation are off in both. --kept adds rows of StyleGAN3 without rematerialisation; with R that
+is more than 24 GiB hold. `MiB` are the temporaries of the compiled program as XLA plans them.
 Aims: 1.0 times PyTorch for StyleGAN2, 1.5 for StyleGAN3.
 """
 
@@ -155,7 +156,7 @@ def measure(network: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for the forward pass, each phase and the step, in img/s."""
     config = get_config(network, options.quick)
     own = {'': Own(config)}
-    if config.model.network == 'stylegan3':
+    if options.kept and config.model.network == 'stylegan3':
         config.model.remat = False
         own[', all kept'] = Own(config)
     other = torch_calls(own[''], config)
@@ -192,6 +193,7 @@ def measure(network: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> None:
     """Measures and prints."""
     parser = timing.parser(__doc__)
+    parser.add_argument('--kept', action='store_true', help='also without rematerialisation')
     parser.add_argument('--networks', default=','.join(NETWORKS), help='some of them')
     options = parser.parse_args()
     names = options.networks.split(',')

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.ops.convolution import pointwise
+
 KINDS = ('A', 'B')
 
 
@@ -69,7 +71,7 @@ def conv(
 ) -> jax.Array:
     """Plain convolution `[B, H, W, in]` to `[B, H', W', out]`; `padding` is ((top, bottom), …)."""
     if kernel.shape[:2] == (1, 1) and stride == 1:
-        return x @ kernel[0, 0]
+        return pointwise(x, kernel[0, 0])
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )

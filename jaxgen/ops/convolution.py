@@ -22,6 +22,8 @@ from jaxgen.ops.upfirdn2d import (
 )
 
 IMAGES = ('NHWC', 'HWIO', 'NHWC')
+# With fewer channels a CPU has no formulation to choose, and less to trace.
+MANY = 32
 Sides = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -41,7 +43,7 @@ def convolve(
     if kernel.ndim == 5:
         return _convolve_each(x, kernel, stride, padding)
     if kernel.shape[:2] == (1, 1) and stride == groups == 1 and padding == ((0, 0),) * 2:
-        return x @ kernel[0, 0]
+        return pointwise(x, kernel[0, 0])
     usual = groups == 1 and all(0 <= n < k for k, p in _sides(kernel, padding) for n in p)
     if usual and stride == 1 and any(sum(p) >= k for k, p in _sides(kernel, padding)):
         # Larger than x: a transposed convolution, with the kernel mirrored.
@@ -51,15 +53,57 @@ def convolve(
         )
         rest = tuple((k - 1 - p[0], k - 1 - p[1]) for k, p in _sides(kernel, padding))
         return _transposed(x, _mirrored(kernel), 1, rest, size)
-    if usual and (stride > 1 or _is_wide(x, kernel)):
+    if usual and (stride > 1 or _takes_products(x, kernel, stride)):
         return _strided(x, kernel, stride, padding)
-    return jax.lax.conv_general_dilated(
+    return _windows(x, kernel, stride, padding, groups)
+
+
+def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Every pixel of `x [B, H, W, in]` times `kernel [in, out]`, or `[B, in, out]`, one an image.
+
+    A CPU takes matrices: over several axes, XLA transposes before the product that is the kernel's
+    gradient (97 against 132 GFLOP/s with 1024 channels, 33 against 57 with 64). A TPU would copy.
+    """
+
+    def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jnp.einsum('bhwc,bcd->bhwd', x, kernel) if kernel.ndim == 3 else x @ kernel
+
+    def flat(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        rows = x.reshape(*kernel.shape[:-2], -1, x.shape[-1])
+        return (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+
+    if min(kernel.shape[-2:]) < MANY:
+        return plain(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=flat, default=plain)
+
+
+def _windows(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: Sides, groups: int = 1
+) -> jax.Array:
+    """XLA's convolution; where nothing is padded, a CPU gets a row too many and drops it again.
+
+    XLA:CPU has no fast path for a convolution without padding: 30 against 127 GFLOP/s (3×3 on 54²,
+    512 channels, one core), 45 against 102 (32 channels, 34²).
+    """
+
+    def plain(x: jax.Array, kernel: jax.Array, padding: Sides = padding) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=(stride, stride),
+            padding=padding,
+            dimension_numbers=IMAGES,
+            feature_group_count=groups,
+        )
+
+    if padding != ((0, 0), (0, 0)) or kernel.shape[0] == 1 or min(kernel.shape[2:]) < MANY:
+        return plain(x, kernel)
+    rows = (x.shape[1] - kernel.shape[0]) // stride + 1
+    return jax.lax.platform_dependent(
         x,
         kernel,
-        window_strides=(stride, stride),
-        padding=padding,
-        dimension_numbers=IMAGES,
-        feature_group_count=groups,
+        cpu=lambda x, kernel: plain(x, kernel, ((0, 1), (0, 0)))[:, :rows],
+        default=plain,
     )
 
 
@@ -77,9 +121,7 @@ def _mirrored(kernel: jax.Array) -> jax.Array:
 # image as a mirrored window, and takes 20 to 40 times longer (measured).
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _strided(x: jax.Array, kernel: jax.Array, stride: int, padding: Sides) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=IMAGES
-    )
+    return _windows(x, kernel, stride, padding)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -92,25 +134,28 @@ def _transposed(
         (a, n + k - 2 - (m - 1) * stride - a)
         for a, n, k, m in zip(low, size, kernel.shape[:2], y.shape[1:3], strict=True)
     ]
+    if stride == 1:
+        return _windows(y, _mirrored(kernel), 1, tuple(rest))
     return jax.lax.conv_general_dilated(
         y, _mirrored(kernel), (1, 1), rest, (stride, stride), dimension_numbers=IMAGES
     )
 
 
-def _is_wide(y: jax.Array, kernel: jax.Array) -> bool:
-    """Whether a CPU takes the kernel's gradient faster as products: many channels and pixels.
+def _takes_products(y: jax.Array, kernel: jax.Array, stride: int) -> bool:
+    """Whether a CPU takes the kernel's gradient faster as products (`experiments/speed`).
 
-    512 channels at 64²: 103 against 42 GFLOP/s; 256 at 64²: 54 against 32; below that, or on 16²,
-    XLA's convolution is as fast or faster (measured on two cores).
+    GFLOP/s of one core as products and as XLA's convolution: 512 channels, 64²: 108 and 25; 128,
+    32²: 75 and 61; with stride 2 onto 31² 104 and 11, 72 and 24. Not with few channels, nor on 16².
     """
-    return min(kernel.shape[2:]) >= 256 and y.shape[1] * y.shape[2] >= 1024
+    channels, pixels = min(kernel.shape[2:]), y.shape[1] * y.shape[2]
+    return channels >= MANY if stride > 1 else channels >= 128 and pixels >= 1024
 
 
 def _by_kernel(
     x: jax.Array, y: jax.Array, kernel: jax.Array, stride: int, padding: Sides
 ) -> jax.Array:
     """The gradient by the kernel, with `x` on the larger side and `y` on the smaller."""
-    if not _is_wide(y, kernel):
+    if not _takes_products(y, kernel, stride):
         return _by_convolution(x, y, kernel, stride, padding)
     return jax.lax.platform_dependent(
         x,
@@ -126,10 +171,12 @@ def _by_products(
     """One matrix product for each tap."""
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     height, width = (stride * (n - 1) + 1 for n in y.shape[1:3])
+    y = y.reshape(-1, y.shape[3])
 
     def tap(i: int, j: int) -> jax.Array:
         met = x[:, i : i + height : stride, j : j + width : stride]
-        return jnp.einsum('bhwc,bhwd->cd', met, y)
+        # Matrices: a product over three axes takes twice as long.
+        return met.reshape(-1, x.shape[3]).T @ y
 
     taps = [[tap(i, j) for j in range(kernel.shape[1])] for i in range(kernel.shape[0])]
     return jnp.stack([jnp.stack(row) for row in taps])
@@ -272,6 +319,6 @@ def _convolve_each(x: jax.Array, kernel: jax.Array, stride: int, padding: Sides)
     def term(i: int, j: int) -> jax.Array:
         rows = slice(i, i + stride * (height - 1) + 1, stride)
         columns = slice(j, j + stride * (width - 1) + 1, stride)
-        return jnp.einsum('bhwc,bcd->bhwd', x[:, rows, columns], kernel[:, i, j])
+        return pointwise(x[:, rows, columns], kernel[:, i, j])
 
     return sum(term(i, j) for i in range(kernel.shape[1]) for j in range(kernel.shape[2]))

@@ -146,7 +146,7 @@ def test_resizing_convolutions_have_the_derivatives_of_any_other(stride, padding
 @pytest.mark.parametrize(('side', 'stride'), [(6, 1), (7, 2)])
 def test_with_many_channels_the_derivatives_are_those_of_any_other(monkeypatch, side, stride):
     """The kernel's gradient is a product for each tap then, also under R1's second derivative."""
-    monkeypatch.setattr(convolution, '_is_wide', lambda y, kernel: True)
+    monkeypatch.setattr(convolution, '_takes_products', lambda *arguments: True)
     kernel = RNG.normal(size=(3, 3, 4, 5))
     padding = ((1, 1), (1, 1)) if stride == 1 else ((0, 0), (0, 0))
 
@@ -174,10 +174,43 @@ def test_with_many_channels_the_derivatives_are_those_of_any_other(monkeypatch, 
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
-def test_many_are_256_channels_on_a_thousand_pixels():
-    def wide(side, channels):
-        return convolution._is_wide(jnp.zeros((1, side, side, 1)), jnp.zeros((3, 3, *channels)))
+def test_many_are_128_channels_on_a_thousand_pixels_or_32_with_a_stride():
+    def many(side, channels, stride):
+        y, kernel = jnp.zeros((1, side, side, 1)), jnp.zeros((3, 3, *channels))
+        return convolution._takes_products(y, kernel, stride)
 
-    assert wide(32, (256, 512))
-    assert not wide(31, (512, 512))
-    assert not wide(64, (512, 255))
+    assert many(32, (128, 512), 1)
+    assert not many(31, (512, 512), 1)
+    assert not many(64, (512, 127), 1)
+    assert many(4, (32, 48), 2)
+    assert not many(64, (48, 31), 2)
+
+
+@pytest.mark.parametrize('each', [False, True])
+def test_products_of_pixels_are_those_of_matrices(each):
+    x = RNG.normal(size=(2, 3, 4, convolution.MANY))
+    kernel = RNG.normal(size=(2, convolution.MANY, 40))
+    expected = np.einsum('bhwc,bcd->bhwd', x, kernel if each else kernel[[0, 0]])
+    with jax.enable_x64(True):
+        y, pull = jax.vjp(convolution.pointwise, x, kernel if each else kernel[0])
+        np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+        of_x, of_kernel = pull(y)
+    np.testing.assert_allclose(
+        of_x, np.einsum('bhwd,bcd->bhwc', expected, kernel if each else kernel[[0, 0]]), rtol=1e-11
+    )
+    wanted = np.einsum('bhwc,bhwd->bcd', x, expected)
+    np.testing.assert_allclose(of_kernel, wanted if each else wanted.sum(0), rtol=1e-11)
+
+
+@pytest.mark.parametrize(('side', 'stride'), [(6, 1), (6, 2), (7, 2), (8, 3)])
+def test_without_padding_a_cpu_drops_what_it_added(side, stride):
+    channels = convolution.MANY
+    x = RNG.normal(size=(2, side, side, channels))
+    kernel = RNG.normal(size=(3, 3, channels, channels))
+    with jax.enable_x64(True):
+        compiled = jax.jit(lambda x, k: convolve(x, k, stride=stride)).lower(x, kernel).compile()
+        expected = jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        )
+        assert 'pad=0_1x0_0' in compiled.as_text()
+        np.testing.assert_allclose(compiled(x, kernel), expected, rtol=1e-12, atol=1e-11)
