@@ -72,13 +72,6 @@ class Keywords:
             raise self._wrong(name, f'one of {list(allowed)}', value)
         return value
 
-    def text(self, name: str, default: str) -> str:
-        """A short text."""
-        value = self._take(name, default)
-        if type(value) is not str or len(value) > 40:
-            raise self._wrong(name, 'a short text', value)
-        return value
-
     def numbers(self, name: str, default: Sequence[float]) -> tuple[float, ...]:
         """Up to 64 finite numbers with a positive sum: the taps of a filter."""
         value = self._take(name, default)

@@ -43,6 +43,9 @@ MAPPING_LR_MULTIPLIER = 0.01
 WHOLE_BATCH = 2**30  # for a group of the minibatch deviation
 LARGEST_IMAGE = 8192
 MOST_LAYERS = 64
+ACTIVATIONS = (
+    'linear', 'relu', 'lrelu', 'tanh', 'sigmoid', 'elu', 'selu', 'softplus', 'swish',
+)  # fmt: skip
 # Of our generators: what changes how they compute and train, but not what.
 WITHOUT_EFFECT = (
     'average_decay', 'dtype', 'form', 'low_precision_blocks', 'magnitude_decay', 'remat',
@@ -256,6 +259,7 @@ def common_fields(keywords: Keywords, mapping_layers: int) -> dict[str, Any]:
 
 def common_arguments(generator: Any) -> dict[str, Any]:
     """The published arguments that the generators of StyleGAN2 and StyleGAN3 share."""
+    half = generator.dtype is not None and np.dtype(generator.dtype).itemsize == 2
     return dict(
         z_dim=generator.latent,
         c_dim=generator.num_classes,
@@ -268,7 +272,7 @@ def common_arguments(generator: Any) -> dict[str, Any]:
         channel_base=generator.channel_base,
         channel_max=generator.channel_max,
         conv_clamp=generator.clamp,
-        num_fp16_res=generator.low_precision_blocks if generator.dtype is not None else 0,
+        num_fp16_res=generator.low_precision_blocks if half else 0,
     )
 
 
@@ -276,7 +280,7 @@ def _generator_fields(init_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     keywords = flat('the generator', init_kwargs)
     fields = common_fields(keywords, 8) | dict(
         architecture=keywords.choice('architecture', 'skip', ARCHITECTURES),
-        activation=keywords.text('activation', 'lrelu'),
+        activation=keywords.choice('activation', 'lrelu', ACTIVATIONS),
         resample_filter=keywords.numbers('resample_filter', FIR),
         noise='const' if keywords.flag('use_noise', True) else 'none',
     )

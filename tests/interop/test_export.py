@@ -143,6 +143,7 @@ def test_a_generator_of_our_own_comes_back_from_the_file(name, tmp_path):
         (StyleGAN2Generator(size=16, normalization='instance'), 'official', 'normalization'),
         (StyleGAN2Generator(size=16, fourier_input=True), 'official', 'fourier_input=True'),
         (StyleGAN2Generator(size=16, mapping_features=8), 'official', 'mapping_features=8'),
+        (StyleGAN2Generator(size=16, activation='sin'), 'official', "got 'sin'"),
         (StyleGAN3Generator(size=16, flexible=False), 'official', 'flexible=False'),
         (StyleGAN2Generator(size=16, architecture='resnet'), 'rosinality', 'architecture=resnet'),
         (StyleGAN2Generator(size=16, noise='none'), 'rosinality', 'noise'),
