@@ -9,12 +9,18 @@ from jaxgen.evaluation import networks
 from tests.fork_server import ROOT
 
 TAKE = """
-import sys
+import sys, threading, time
 import numpy as np
-from experiments.evaluation_cost.run import held
-before = held()[0]
+from experiments.evaluation_cost.run import held, watch
+before, stop, seen = held()[0], threading.Event(), [0]
+watcher = threading.Thread(target=watch, args=(stop, seen))
+watcher.start()
 taken = np.ones(int(sys.argv[1]), np.uint8)
-print([before, *held()])
+while seen[0] < held()[0]:
+    time.sleep(0.01)
+stop.set()
+watcher.join()
+print([before, seen[0], held()[1]])
 """
 
 
@@ -31,7 +37,9 @@ def test_a_row_has_the_metric_and_what_it_cost(monkeypatch, capsys):
 def test_memory_that_is_taken_is_seen():
     # In a process of its own: this one has memory that it may give back at any time.
     command = [sys.executable, '-c', TAKE, str(2**26)]
-    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    child = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
     before, now, most = json.loads(child.stdout)
     assert 0.9 * 2**26 < now - before < 1.5 * 2**26
     assert most >= now
